@@ -1,0 +1,50 @@
+"""What a pair becomes for a model: a prefix and its branches, and the counts that normalise a step. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orpo.core.records import Source
+
+TokenIds = NDArray[np.int32]
+
+UNITS = ("pairs", "chosen_tokens", "prompt_and_chosen_tokens")
+"""What a sum can be divided by: pairs; tokens of the chosen completions; those plus the prompt's predicted tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedExample:
+    """A prompt and its completions: two for a pair (chosen, rejected). Every completion has at least one token.
+
+    The ids of one training row are `prompt_ids` followed by one completion. The first token of a row is never
+    predicted, so a prompt of P tokens has P - 1 predicted tokens; P is at least 1.
+    """
+
+    prompt_ids: TokenIds
+    completions: tuple[TokenIds, ...]
+    source: Source
+
+    @property
+    def num_tokens(self) -> int:
+        """Distinct tokens a model has to see: the prompt once, each completion once."""
+        return len(self.prompt_ids) + sum(len(completion) for completion in self.completions)
+
+
+def unit_counts(examples: Iterable[TokenizedExample]) -> dict[str, int]:
+    """Counts of each of UNITS over `examples`: the denominators of a step. Additive, so ranks can sum them."""
+    counts = dict.fromkeys(UNITS, 0)
+    for example in examples:
+        chosen = len(example.completions[0])
+        counts["pairs"] += 1
+        counts["chosen_tokens"] += chosen
+        counts["prompt_and_chosen_tokens"] += len(example.prompt_ids) - 1 + chosen
+    return counts
+
+
+def add_counts(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:
+    """The sum of two count tables, unit by unit."""
+    return {unit: left[unit] + right[unit] for unit in UNITS}
