@@ -1,0 +1,26 @@
+"""Intervals for the figures people compare. No torch."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+Z_95 = 1.959963984540054
+
+
+def wilson_interval(successes: float, num: int, *, z: float = Z_95) -> tuple[float, float]:
+    """The Wilson score interval of a proportion (95 % by default); `num` is at least 1. Stays inside [0, 1], also at 0 and `num` successes."""
+    assert num >= 1, "an interval of nothing"
+    share = successes / num
+    centre = (share + z * z / (2 * num)) / (1 + z * z / num)
+    half = z * sqrt(share * (1 - share) / num + z * z / (4 * num * num)) / (1 + z * z / num)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mean_interval(values: list[float], *, z: float = Z_95) -> tuple[float, float, float]:
+    """(mean, low, high) of at least one value, by the normal approximation with the sample's own variance."""
+    assert values, "an interval of nothing"
+    num = len(values)
+    mean = sum(values) / num
+    variance = sum((value - mean) ** 2 for value in values) / max(num - 1, 1)
+    half = z * sqrt(variance / num)
+    return mean, mean - half, mean + half

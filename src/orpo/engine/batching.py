@@ -1,0 +1,63 @@
+"""Which pairs make a step, and how a step is cut into micro-batches. Pure functions of lengths, seed, and step.
+
+The learning batch is a number of pairs; the memory batch a number of tokens. The cut never changes what a step computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+import numpy as np
+
+
+def steps_per_epoch(num_pairs: int, pairs_per_step: int) -> int:
+    """Optimizer steps in one pass over the data; the last may hold fewer pairs, and is normalised by what it holds."""
+    return ceil(num_pairs / pairs_per_step)
+
+
+def epoch_order(num_pairs: int, *, seed: int, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The order in which epoch `epoch` visits the pairs: a function of (seed, epoch) alone, the same on every rank and after a resume."""
+    return np.random.default_rng([seed, epoch]).permutation(num_pairs)
+
+
+def step_pairs(num_pairs: int, pairs_per_step: int, *, seed: int, step: int) -> list[int]:
+    """Indices of the pairs of optimizer step `step` (0-based, over the whole run)."""
+    epoch, position = divmod(step, steps_per_epoch(num_pairs, pairs_per_step))
+    order = epoch_order(num_pairs, seed=seed, epoch=epoch)
+    return [int(index) for index in order[position * pairs_per_step : (position + 1) * pairs_per_step]]
+
+
+def micro_batches(lengths: Sequence[int], budget: int, *, num_ranks: int = 1) -> list[list[list[int]]]:
+    """For each rank its micro-batches, each a list of positions in `lengths`: best-fit-decreasing under `budget` tokens.
+
+    Every rank gets the same number of micro-batches (some may be empty), the largest first, so that running out of memory shows at once.
+    A pair longer than the budget gets a micro-batch of its own; the caller refuses such a budget before training.
+    """
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for position in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        fitting = [b for b in range(len(bins)) if room[b] >= lengths[position]]
+        if fitting:
+            best = min(fitting, key=lambda b: (room[b], b))
+            bins[best].append(position)
+            room[best] -= lengths[position]
+        else:
+            bins.append([position])
+            room.append(budget - lengths[position])
+    bins = _split_for_ranks(bins, num_ranks)
+    bins.sort(key=lambda members: -sum(lengths[i] for i in members))
+    return [bins[rank::num_ranks] for rank in range(num_ranks)]
+
+
+def _split_for_ranks(bins: list[list[int]], num_ranks: int) -> list[list[int]]:
+    """`bins` with the fullest ones split, or empty ones added, until their number is a multiple of `num_ranks`."""
+    bins = list(bins)
+    while len(bins) % num_ranks:
+        fullest = max(range(len(bins)), key=lambda b: len(bins[b]))
+        if len(bins[fullest]) < 2:
+            bins.append([])
+            continue
+        members = bins.pop(fullest)
+        bins += [members[0::2], members[1::2]]
+    return bins

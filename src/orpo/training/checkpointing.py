@@ -1,0 +1,1 @@
+"""placeholder, written once the runs room stands"""

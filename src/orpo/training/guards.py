@@ -1,0 +1,148 @@
+"""What stands between a bad step and the weights: the finite check, and the signals that ask for a checkpoint."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+from orpo.core.logps import PairLogps
+from orpo.core.tokens import TokenizedExample
+from orpo.errors import NotFiniteError
+
+MAX_SKIPPED_IN_A_ROW = 3
+
+
+class FiniteGuard:
+    """Decides before each optimizer step whether loss and gradients are finite; skips the step, saves its batch, gives up after three in a row."""
+
+    def __init__(self, save_batch: Callable[[dict[str, Any]], str]) -> None:
+        self.save_batch = save_batch
+        self.num_skipped = self.num_in_a_row = self.step = 0
+        self.examples: Sequence[TokenizedExample] = ()
+        self.seen: list[tuple[list[TokenizedExample], dict[str, Tensor]]] = []
+        self.loss = torch.zeros(())
+
+    def begin(self, step: int, examples: Sequence[TokenizedExample]) -> None:
+        """A step starts: `examples` are its pairs over all ranks."""
+        self.step, self.examples = step, examples
+        self.seen.clear()
+
+    def saw(self, examples: list[TokenizedExample], logps: PairLogps) -> None:
+        """The log-probs of one micro-batch of this rank, kept until the step is over to name a pair that went wrong."""
+        totals = {"chosen": logps.chosen.total, "rejected": logps.rejected.total, "prompt": logps.prompt.total}
+        self.seen.append((examples, {name: total.detach() for name, total in totals.items()}))
+
+    def end(self, loss: Tensor) -> None:
+        """This rank's share of the step's loss."""
+        self.loss = loss
+
+    def must_skip(self, grad_norm: Tensor | float) -> bool:
+        """True when this step must not touch the weights: the gradient norm (already reduced over ranks) or the loss is not finite.
+
+        Raises NotFiniteError (exit 5) at the third such step in a row.
+        """
+        norm = float(grad_norm)
+        loss = self._loss_of_all_ranks()
+        if math.isfinite(norm) and math.isfinite(loss):
+            self.num_in_a_row = 0
+            self.seen.clear()
+            return False
+        self.num_skipped += 1
+        self.num_in_a_row += 1
+        report = self._report(loss, norm)
+        place = self.save_batch(report)
+        if self.num_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            raise NotFiniteError(
+                f"loss {loss} and gradient norm {norm} in step {self.step + 1}: the {self.num_in_a_row}rd step in a row that is not finite",
+                where=", ".join(report["suspects"][:3]),
+                doing="training; the optimizer step was not made, the weights are as they were before these steps",
+                fix=f"look at the pairs saved in {place}; lower learning_rate, or set dtype: float32",
+            )
+        self.seen.clear()
+        return True
+
+    def _loss_of_all_ranks(self) -> float:
+        loss = self.loss.detach().clone()
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(loss)
+        return float(loss)
+
+    def _report(self, loss: float, norm: float) -> dict[str, Any]:
+        """What is saved: every pair of this rank's part of the step with its ids and log-probs; `suspects` are those not finite."""
+        pairs = []
+        for examples, logps in self.seen:
+            totals = {name: total.tolist() for name, total in logps.items()}
+            for i, example in enumerate(examples):
+                pairs.append(
+                    {
+                        "source": str(example.source),
+                        "logps": {name: repr(values[i]) for name, values in totals.items()},
+                        "prompt_ids": example.prompt_ids.tolist(),
+                        "completions": [completion.tolist() for completion in example.completions],
+                        "finite": all(math.isfinite(values[i]) for values in totals.values()),
+                    }
+                )
+        suspects = [pair["source"] for pair in pairs if not pair["finite"]] or [pair["source"] for pair in pairs]
+        return {"step": self.step + 1, "loss": repr(loss), "grad_norm": repr(norm), "suspects": suspects, "pairs": pairs}
+
+
+class StopSignals:
+    """Context manager: SIGINT and SIGTERM ask for a checkpoint at the end of the step, SIGUSR1 for one without stopping.
+
+    A second SIGINT or SIGTERM stops at once: the handlers that were there before are put back after the first.
+    """
+
+    STOPS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.stop_number = 0
+        self.wants_save = False
+        self.before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        for number in (*self.STOPS, signal.SIGUSR1):
+            self.before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGUSR1:
+            self.wants_save = True
+            return
+        self.stop_number = number
+        for stop in self.STOPS:
+            signal.signal(stop, self.before[stop] if self.before[stop] is not None else signal.SIG_DFL)
+        self.say(f"{signal.Signals(number).name} received: finishing this step, then saving a checkpoint (once more: stop now)")
+
+
+class SignalCallback(transformers.TrainerCallback):  # type: ignore[misc]
+    """At the end of each step the ranks agree on what was asked for, so that all of them save, or stop, at the same step."""
+
+    def __init__(self, signals: StopSignals) -> None:
+        self.signals = signals
+        self.agreed_stop = 0
+
+    def on_step_end(
+        self, args: transformers.TrainingArguments, state: transformers.TrainerState, control: transformers.TrainerControl, **_: Any
+    ) -> None:
+        """One all-reduce of (stop signal, wish to save); rank-local flags never act alone."""
+        asked = torch.tensor([self.signals.stop_number, int(self.signals.wants_save)], device=args.device)
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(asked, op=torch.distributed.ReduceOp.MAX)
+        self.agreed_stop, wants_save = (int(value) for value in asked.tolist())
+        if self.agreed_stop:
+            control.should_save = control.should_training_stop = True
+        if wants_save:
+            control.should_save = True
+            self.signals.wants_save = False

@@ -1,0 +1,179 @@
+"""Tokenizer and model from a folder or the Hub, checked before anything heavy is loaded; new embedding rows; LoRA. Never remote code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+import transformers
+
+from orpo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from orpo.training.config import TrainConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What of a model's config matters before its weights are loaded."""
+
+    family: str
+    vocabulary: int
+    max_positions: int | None
+
+
+def load_tokenizer(model: str) -> Any:
+    """The tokenizer of `model`, from a folder or the Hub. Raises ConfigError where there is none."""
+    return _from_pretrained(model, "tokenizer", lambda: transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=False))
+
+
+def load_shape(model: str) -> ModelShape:
+    """Family, vocabulary and positions of `model` from its config alone. Raises ConfigError for what ORPO cannot train."""
+    config = _from_pretrained(model, "config", lambda: transformers.AutoConfig.from_pretrained(model, trust_remote_code=False))
+    text = config.get_text_config()
+    if config.is_encoder_decoder:
+        raise ConfigError(
+            f"{model} is an encoder-decoder model ({config.model_type}); orpo trains decoder-only language models",
+            fix="name a causal language model",
+        )
+    return ModelShape(config.model_type, int(text.vocab_size), getattr(text, "max_position_embeddings", None))
+
+
+def check_tokenizer(tokenizer: Any, shape: ModelShape, model: str, *, num_new: int) -> list[str]:
+    """Notes for the user. Raises ConfigError when the tokenizer cannot serve this model; `num_new` tokens were added by a template."""
+    if tokenizer.eos_token_id is None:
+        raise ConfigError(
+            f"the tokenizer of {model} has no end-of-sequence token, so the model could never learn to stop",
+            fix="set eos_token in its tokenizer_config.json",
+        )
+    if len(tokenizer) - num_new > shape.vocabulary:
+        raise ConfigError(
+            f"the tokenizer of {model} has {len(tokenizer):,} tokens, its model only {shape.vocabulary:,} embedding rows",
+            fix="use the tokenizer that belongs to this model",
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+        return [f"no padding token: {tokenizer.eos_token!r} stands in for it when replies are generated (training pads nothing)"]
+    return []
+
+
+def effective_max_length(asked: int, shape: ModelShape, *, is_explicit: bool) -> int:
+    """`asked`, or what the model has positions for when the default asks for more. Raises ConfigError when the user asked for more."""
+    if shape.max_positions is None or asked <= shape.max_positions:
+        return asked
+    if is_explicit:
+        raise ConfigError(
+            f"max_length is {asked:,}, but the model has only {shape.max_positions:,} positions",
+            fix=f"set max_length to {shape.max_positions} or less",
+        )
+    return int(shape.max_positions)
+
+
+def load_model(folder: str, *, dtype: torch.dtype) -> Any:
+    """The causal language model in `folder` (or of a Hub id) with weights in `dtype`, from safetensors."""
+    return _from_pretrained(
+        folder,
+        "weights",
+        lambda: transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False, use_safetensors=True),
+    )
+
+
+def _from_pretrained(model: str, what: str, load: Callable[[], T]) -> T:
+    try:
+        return load()
+    except (OSError, ValueError, KeyError) as error:
+        if "requires you to execute the" in str(error) or "trust_remote_code" in str(error):
+            raise ConfigError(
+                f"{model} needs code of its own from its repository, and orpo never runs such code",
+                fix="use a model that transformers itself implements",
+            ) from error
+        raise ConfigError(_why_not(model, what, error), doing=f"loading the {what} of {model}", fix=_what_to_do(model)) from error
+
+
+def _why_not(model: str, what: str, error: Exception) -> str:
+    path = Path(model)
+    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if path.is_dir():
+        return f"the folder {model} holds no {what} that transformers can read: {first_line}"
+    if path.exists():
+        return f"--model {model} is a file; a folder with config.json, tokenizer and safetensors is expected"
+    if model.startswith((".", "/", "~")) or model.count("/") != 1:
+        return f"the folder {model} does not exist"
+    return f"{model} is no folder here, and it could not be fetched from the Hub: {first_line}"
+
+
+def _what_to_do(model: str) -> str:
+    path = Path(model).expanduser()
+    siblings = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, siblings, n=3)
+    if near and not path.exists():
+        return "did you mean " + " or ".join(str(path.parent / name) for name in near) + "?"
+    if path.is_dir():
+        return "give a folder that AutoModelForCausalLM.from_pretrained reads (config.json, tokenizer.json, model.safetensors)"
+    return "check the name and the network, or give a local folder; a gated model needs `hf auth login`"
+
+
+def add_token_rows(model: Any, num_tokens: int, new_ids: Sequence[int], *, seed: int) -> None:
+    """Give `model` embedding rows for `new_ids`: each the mean of the existing rows plus seeded noise of their scale.
+
+    Rows that a checkpoint left unused (vocabulary padded beyond the tokenizer) are seeded as well: they were never trained.
+    """
+    if not new_ids:
+        return
+    embeddings = model.get_input_embeddings()
+    if num_tokens > embeddings.weight.shape[0]:
+        model.resize_token_embeddings(num_tokens, mean_resizing=False)
+    generator = torch.Generator().manual_seed(seed)
+    layers = [model.get_input_embeddings()]
+    head = model.get_output_embeddings()
+    if head is not None and head.weight is not layers[0].weight:
+        layers.append(head)
+    old = [i for i in range(num_tokens) if i not in set(new_ids)]
+    with torch.no_grad():
+        for layer in layers:
+            rows = layer.weight[old].float()
+            noise = torch.randn(len(new_ids), rows.shape[1], generator=generator)
+            layer.weight[list(new_ids)] = (rows.mean(0) + 0.1 * rows.std(0) * noise).to(layer.weight.dtype)
+
+
+def with_lora(model: Any, config: TrainConfig, *, new_ids: Sequence[int]) -> Any:
+    """`model` with LoRA adapters in fp32; embedding rows of `new_ids` are trained and saved with the adapter.
+
+    Where input and output embeddings are not tied, the output rows of new tokens are trained too: a token whose output row stays
+    random cannot be learnt as an answer.
+    """
+    import peft
+
+    targets: Any = config.lora_target_modules
+    settings = peft.LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        trainable_token_indices=token_layers(model, new_ids) if new_ids else None,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return peft.get_peft_model(model, settings, autocast_adapter_dtype=True)
+    except ValueError as error:
+        raise ConfigError(
+            f"lora_target_modules {targets!r} do not fit this model: {str(error).splitlines()[0]}",
+            doing="adding LoRA adapters",
+            fix="use lora_target_modules: all-linear, or names of linear layers of this model",
+        ) from error
+
+
+def token_layers(model: Any, new_ids: Sequence[int]) -> dict[str, list[int]]:
+    """Layer name -> ids whose rows are trained: the input embeddings, and the output embeddings where they are not tied."""
+    layers = {id(model.get_input_embeddings()): model.get_input_embeddings()}
+    head = model.get_output_embeddings()
+    if head is not None and head.weight is not model.get_input_embeddings().weight:
+        layers[id(head)] = head
+    names = [name for name, module in model.named_modules() if id(module) in layers]
+    return {name.rsplit(".", 1)[-1]: list(new_ids) for name in names}

@@ -1,0 +1,189 @@
+"""The one Trainer subclass. One of its batches is one optimizer step: pairs chosen by (seed, step), cut into micro-batches here.
+
+What it changes of `transformers.Trainer`, and why, is docs/decisions/0002-trainer-seams.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import transformers
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from orpo.core.logps import PairLogps
+from orpo.core.loss import Loss, Metric, step_loss
+from orpo.core.tokens import UNITS, TokenizedExample, add_counts, unit_counts
+from orpo.engine.batching import micro_batches, step_pairs, steps_per_epoch
+from orpo.training.guards import FiniteGuard
+
+Objective = Callable[[PairLogps], Loss]
+
+
+class Examples(Protocol):
+    """Tokenized pairs by position; `lengths` are their distinct tokens."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> TokenizedExample: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepSettings:
+    """What a step is made of. `lengths` are the distinct tokens of each training pair."""
+
+    objective: Objective
+    lengths: Sequence[int]
+    pairs_per_step: int
+    tokens_per_micro_batch: int
+    seed: int
+
+
+@dataclass(slots=True)
+class Progress:
+    """What has been seen since the run began, and the metrics of the steps since the last log; totals stay on the device."""
+
+    num_tokens: int = 0
+    num_pairs: int = 0
+    num_steps: int = 0
+    totals: dict[str, Tensor] = field(default_factory=dict)
+    counted: set[str] = field(default_factory=set)
+
+    def add(self, metrics: Mapping[str, Metric], counts: Mapping[str, int]) -> None:
+        """Add one micro-batch's share: totals over the step's count of their unit, so that shares of a step add up to its mean."""
+        for name, metric in metrics.items():
+            if not metric.unit:
+                self.counted.add(name)
+            share = metric.total.detach().double() / (counts[metric.unit] if metric.unit else 1)
+            self.totals[name] = self.totals[name] + share if name in self.totals else share
+
+
+class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
+    """Trains a PairLogpsModel. `store` holds the training pairs, `eval_store` the held-out ones (or None)."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: transformers.TrainingArguments,
+        *,
+        settings: StepSettings,
+        store: Examples,
+        eval_store: Examples | None,
+        guard: FiniteGuard,
+        save: Callable[[PreferenceTrainer], Path],
+        callbacks: list[transformers.TrainerCallback],
+    ) -> None:
+        super().__init__(model, args, train_dataset=range(len(store)), eval_dataset=eval_store, callbacks=callbacks)
+        self.remove_callback(transformers.trainer_callback.PrinterCallback)
+        self.settings, self.store, self.eval_store, self.guard, self.save = settings, store, eval_store, guard, save
+        self.progress = Progress()
+        self.started = time.monotonic()
+
+    def get_train_dataloader(self) -> DataLoader[int]:
+        """Positions of the steps of one epoch. The pairs themselves follow from `state.global_step`, so a resume cannot shift them."""
+        steps = steps_per_epoch(len(self.store), self.settings.pairs_per_step)
+        return DataLoader(range(steps), batch_size=1, collate_fn=lambda positions: {"position": positions[0]})  # type: ignore[arg-type]
+
+    def step_examples(self, step: int) -> list[TokenizedExample]:
+        """The pairs of optimizer step `step`, over all ranks."""
+        settings = self.settings
+        return [self.store[i] for i in step_pairs(len(self.store), settings.pairs_per_step, seed=settings.seed, step=step)]
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """One optimizer step's gradient: the sum over its micro-batches of sums divided by step-wide counts. Returns the step's loss."""
+        step = self.state.global_step
+        assert inputs["position"] == step % len(self.callback_handler.train_dataloader), "the data order has slipped"
+        examples = self.step_examples(step)
+        counts = unit_counts(examples)
+        bins = micro_batches(
+            [example.num_tokens for example in examples], self.settings.tokens_per_micro_batch, num_ranks=self.args.world_size
+        )[self.args.process_index]
+        model.train()
+        self.guard.begin(step, examples)
+        total = torch.zeros((), dtype=torch.float64, device=self.args.device)
+        for position, members in enumerate(bins):
+            is_last = position == len(bins) - 1
+            with nullcontext() if is_last else self.accelerator.no_sync(model):
+                batch = [examples[i] for i in members]
+                logps = model(batch)
+                loss = self.settings.objective(logps)
+                share = step_loss(loss, counts)
+                # DDP averages gradients over ranks; the shares of all ranks must add up instead.
+                self.accelerator.backward(share * self.args.world_size)
+            total += share.detach()
+            self.guard.saw(batch, logps)
+            # "loss" in fp64 replaces the parent's fp32 running sum in the log.
+            self.progress.add({**loss.metrics, "loss": Metric(share * counts["pairs"])}, counts)
+        self.progress.num_steps += 1
+        self.progress.num_pairs += len(examples)
+        self.progress.num_tokens += sum(example.num_tokens for example in examples)
+        self.guard.end(total)
+        return total * self.args.world_size
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """The gradient norm, as the parent gives it; when it or the loss is not finite, the gradients are dropped and the step changes nothing."""
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if self.guard.must_skip(norm):
+            # With no gradients AdamW skips every parameter: no weight decay, no moment update.
+            model.zero_grad(set_to_none=True)
+        return norm
+
+    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Means over all held-out pairs and ranks of the objective's loss and metrics, named eval_<name>."""
+        assert self.eval_store is not None, "nothing is held out"
+        self.model_wrapped.eval()
+        counts = dict.fromkeys(UNITS, 0)
+        totals: dict[str, tuple[Tensor, str]] = {}
+        with torch.no_grad():
+            for start in range(self.args.process_index, len(self.eval_store), self.args.world_size):
+                example = self.eval_store[start]
+                counts = add_counts(counts, unit_counts([example]))
+                loss = self.settings.objective(self.model_wrapped([example]))
+                terms = {f"term/{t.name}": Metric(t.total * t.weight, t.unit) for t in loss.terms}
+                for name, metric in {**loss.metrics, **terms}.items():
+                    total = metric.total.detach().double()
+                    totals[name] = (totals[name][0] + total if name in totals else total, metric.unit)
+        metrics = self._means(totals, counts)
+        logs = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        self.log(logs)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, logs)
+        return logs
+
+    def _means(self, totals: Mapping[str, tuple[Tensor, str]], counts: Mapping[str, int]) -> dict[str, float]:
+        """`totals` over `counts`, both summed over ranks; the terms added up as 'loss'."""
+        names = sorted(totals)
+        units = sorted(counts)
+        flat = torch.stack([torch.as_tensor(totals[n][0], device=self.args.device).double() for n in names])
+        flat = torch.cat([flat, torch.tensor([counts[u] for u in units], dtype=torch.float64, device=self.args.device)])
+        flat = self.accelerator.reduce(flat, "sum").cpu()
+        summed = dict(zip(units, flat[len(names) :].tolist(), strict=True))
+        means = {n: float(flat[i]) / (summed[totals[n][1]] if totals[n][1] else 1.0) for i, n in enumerate(names)}
+        loss = sum(means.pop(n) for n in names if n.startswith("term/"))
+        return {"loss": loss, **means, "num_pairs": int(summed["pairs"])}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log `logs`; a training log gains the objective's metrics, averaged over the steps since the last one (counts: summed)."""
+        if "loss" in logs and self.progress.num_steps:
+            names = sorted(self.progress.totals)
+            flat = torch.stack([self.progress.totals[name] for name in names])
+            summed = zip(names, self.accelerator.reduce(flat, "sum").tolist(), strict=True)
+            logs |= {name: total if name in self.progress.counted else total / self.progress.num_steps for name, total in summed}
+            self.progress.totals.clear()
+            self.progress.num_steps = 0
+        if "loss" in logs or "eval_loss" in logs:
+            seen = {"num_tokens": self.progress.num_tokens, "num_pairs": self.progress.num_pairs}
+            logs |= {} if "eval_loss" in logs else seen
+            logs["seconds"] = time.monotonic() - self.started
+        super().log(logs, start_time)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Publish a checkpoint; the order of writes, hashes and renames is `training/checkpointing.py`."""
+        self.save(self)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Nothing: the weights were loaded from the verified checkpoint when the model was assembled."""
