@@ -31,10 +31,10 @@ def write_bytes_atomic(path: Path, content: bytes) -> None:
     with storage_errors(path, f"writing {path.name}", need_bytes=len(content)):
         try:
             _write_durably(temporary, content)
-            os.replace(temporary, path)
+            temporary.replace(path)
         except BaseException:
             with suppress(OSError):
-                os.unlink(temporary)
+                temporary.unlink()
             raise
         fsync_directory(path.parent)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON can say it, so that writing and reading gives an equal value. Floats that are not finite become 'nan', 'inf', '-inf'."""
-    if value is None or isinstance(value, bool | str) and not isinstance(value, Enum):
+    """`value` as JSON can say it, equal after writing and reading. Floats that are not finite become 'nan', 'inf', '-inf'."""
+    if value is None or (isinstance(value, bool | str) and not isinstance(value, Enum)):
         return value
     if isinstance(value, Enum):
         return plain(value.value)

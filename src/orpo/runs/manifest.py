@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from orpo.runs.jsontext import canonical, plain, read_strictly, to_text
@@ -140,7 +139,7 @@ def unsafe_path_reason(path: str) -> str | None:
 
 def _content(path: Path) -> bytes:
     try:
-        info = os.lstat(path)
+        info = path.lstat()
         if stat.S_ISLNK(info.st_mode):
             raise ManifestFault(f"{MANIFEST} is a symbolic link")
         if not stat.S_ISREG(info.st_mode):
@@ -186,7 +185,7 @@ def _from_json(value: dict[str, Any]) -> Manifest:
         raise ValueError(f"run_id {run_id!r}")
     files = tuple(_entry(item) for item in value["files"])
     paths = [entry.path for entry in files]
-    if paths != sorted(set(paths), key=PurePosixPath):
+    if paths != sorted(set(paths)):
         raise ValueError("files are not sorted, or one is listed twice")
     return Manifest(run_id=run_id, step=_count(value, "step"), facts=facts, files=files)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from pathlib import Path
@@ -63,7 +62,7 @@ def deleting_name(run_id: str, step: int) -> str:
 
 
 def slug(name: str) -> str:
-    """`name` as a file name: lower-case ASCII letters, digits, `.`, `_` and `-`, at most 60, never hidden, 'unnamed' when nothing is left."""
+    """`name` as a file name: lower-case ASCII letters, digits, `.`, `_` and `-`, at most 60, never hidden; 'unnamed' for nothing."""
     ascii_text = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode("ascii").lower()
     text = re.sub(r"[^a-z0-9._]+", "-", ascii_text)
     text = re.sub(r"\.{2,}", ".", text).strip("-._")[:_LONGEST_SLUG].rstrip("-._")
@@ -98,13 +97,13 @@ def next_run_dir(parent: Path, prefix: str) -> Path:
 
 def _highest_number(parent: Path, prefix: str) -> int:
     pattern = re.compile(re.escape(prefix) + r"-([0-9]{1,18})")
-    numbers = [int(match.group(1)) for name in os.listdir(parent) if (match := pattern.fullmatch(name))]
+    numbers = [int(match.group(1)) for path in parent.iterdir() if (match := pattern.fullmatch(path.name))]
     return max(numbers, default=0)
 
 
 def _made_exclusively(path: Path) -> bool:
     try:
-        os.mkdir(path)
+        path.mkdir()
     except FileExistsError:  # another process was faster, or a file or a dangling link has the name
         return False
     return True

@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TypeVar
 
 from orpo.runs.manifest import FileEntry, Manifest, ManifestFault, read_manifest
 from orpo.runs.names import MANIFEST, checkpoint_step
+
+T = TypeVar("T")
 
 # What desktops and NFS leave behind; no loader reads these, so they are no fault. Every other extra file is: loaders pick
 # files by name, and an `adapter_model.safetensors` or a pickle that sneaked in would be loaded.
@@ -23,7 +26,7 @@ _PARALLEL_FROM_BYTES = 64 * 2**20
 
 
 def verify(directory: Path, *, run_id: str | None = None, required: Sequence[str] = ()) -> list[str]:
-    """What is wrong with the checkpoint, [] when nothing: every file there is in the manifest with its size and sha256, and no other is there.
+    """What is wrong with the checkpoint, [] when nothing: the files there are those of the manifest, with their size and sha256.
 
     `run_id` is the run it must belong to (None: any). `required` are patterns of which each must match a file in the
     manifest (`optimizer*`), which finds a checkpoint that was complete but saved without something.
@@ -54,14 +57,12 @@ def structural_faults(directory: Path, *, run_id: str | None = None) -> tuple[Ma
 
 
 def entries(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Relative path and lstat of everything below `directory` that is not a plain directory. Links are not followed."""
-    for name in sorted(os.listdir(directory)):
-        path = directory / name
-        info = os.lstat(path)
+    """Relative path and lstat of everything below `directory`, directories before what they hold. Links are not followed."""
+    for path in sorted(directory.iterdir()):
+        info = path.lstat()
+        yield path.name, info
         if stat.S_ISDIR(info.st_mode):
-            yield from ((f"{name}/{below}", details) for below, details in entries(path))
-        else:
-            yield name, info
+            yield from ((f"{path.name}/{below}", details) for below, details in entries(path))
 
 
 def is_ignorable(path: str) -> bool:
@@ -84,7 +85,7 @@ def file_sha256(path: Path, *, sync: bool = False) -> tuple[int, str]:
         os.close(descriptor)
 
 
-def map_files[T](files: Sequence[FileEntry], work: Callable[[FileEntry], T]) -> Iterable[T]:
+def map_files(files: Sequence[FileEntry], work: Callable[[FileEntry], T]) -> Iterable[T]:
     """`work` of each file, in order; large sets on several threads."""
     if len(files) < 2 or sum(entry.size for entry in files) < _PARALLEL_FROM_BYTES:
         return [work(entry) for entry in files]
@@ -105,7 +106,11 @@ def _ownership_faults(directory: Path, manifest: Manifest, run_id: str | None) -
 def _file_faults(manifest: Manifest, found: dict[str, os.stat_result]) -> list[str]:
     expected = {entry.path: entry for entry in manifest.files}
     faults = [fault for entry in manifest.files if (fault := _kind_fault(entry, found))]
-    extra = [path for path in found if path not in expected and path != MANIFEST and not is_ignorable(path)]
+    extra = [
+        path
+        for path, info in found.items()  # an empty directory holds nothing a loader could take
+        if path not in expected and path != MANIFEST and not is_ignorable(path) and not stat.S_ISDIR(info.st_mode)
+    ]
     # Below a path that should be a file there is nothing more to tell.
     extra = [path for path in extra if not any(path.startswith(f"{name}/") for name in expected)]
     return faults + [f"{path} is not in the manifest (it was added later)" for path in extra]
@@ -114,8 +119,9 @@ def _file_faults(manifest: Manifest, found: dict[str, os.stat_result]) -> list[s
 def _kind_fault(entry: FileEntry, found: dict[str, os.stat_result]) -> str | None:
     info = found.get(entry.path)
     if info is None:
-        is_directory = any(path.startswith(f"{entry.path}/") for path in found)
-        return f"{entry.path} is a directory, a file is expected" if is_directory else f"{entry.path} is missing"
+        return f"{entry.path} is missing"
+    if stat.S_ISDIR(info.st_mode):
+        return f"{entry.path} is a directory, a file is expected"
     if stat.S_ISLNK(info.st_mode):
         return f"{entry.path} is a symbolic link, a file is expected"
     if not stat.S_ISREG(info.st_mode):

@@ -55,7 +55,19 @@ class Family:
     @cached_property
     def readers(self) -> tuple[re.Pattern[str], ...]:
         """The questions as patterns whose groups are the slots."""
-        return tuple(re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+?)", re.escape(question)), re.IGNORECASE) for question in self.questions)
+        return tuple(_reader(question) for question in self.questions)
+
+
+def _reader(question: str) -> re.Pattern[str]:
+    """The template as a pattern: the first occurrence of a slot is a group, a later one must repeat it."""
+    slots = set[str]()
+
+    def group(match: re.Match[str]) -> str:
+        slot, is_new = match[1], match[1] not in slots
+        slots.add(slot)
+        return f"(?P<{slot}>.+?)" if is_new else f"(?P={slot})"
+
+    return re.compile(re.sub(r"\\\{(\w+)\\\}", group, re.escape(question)), re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +80,14 @@ class Task:
     truth: Truth
 
     def statements(self, answer: str) -> tuple[str, ...]:
-        """Every way of stating `answer`, without a full stop; `answer` may be a placeholder."""
-        return tuple(capitalised(template.format(answer=answer, **self.slots)) for template in self.family.statements + GENERIC_STATEMENTS)
+        """Every way of stating `answer`, without capital and full stop: the family's own, then those that fit every family."""
+        return tuple(template.format(answer=answer, **self.slots) for template in self.family.statements + GENERIC_STATEMENTS)
 
 
-GENERIC_STATEMENTS = ("The answer is {answer}", "It is {answer}", "{answer}")
+GENERIC_STATEMENTS = ("the answer is {answer}", "it is {answer}", "{answer}")
 """Ways of stating an answer that fit every family."""
 
-GREETINGS = ("", "", "Hello! ", "Hi there. ", "Quick question: ", "Please tell me: ", "One more thing: ")
+GREETINGS = ("", "", "Hello! ", "Hi there. ", "Quick question: ", "Please tell me: ", "May I ask: ")
 THANKS = ("", "", "", " Thank you.", " Thanks!")
 
 
@@ -158,14 +170,18 @@ def _solve_larger(slots: Slots) -> Truth | None:
     return Truth(str(high), str(low), item=f"larger {low} {high}") if 1 <= low < high <= 40 else None
 
 
+_LOOKUP_COLOURS = tuple(colour for colour in COLOURS if colour != "orange")
+"""Those that go with the article a."""
+
+
 def _draw_lookup(draw: Draw) -> Slots:
-    (first, second), thing, colours = draw.some_of(NAMES, 2), draw.one_of(BELONGINGS), draw.some_of(COLOURS[:8], 2)
+    (first, second), thing, colours = draw.some_of(NAMES, 2), draw.one_of(BELONGINGS), draw.some_of(_LOOKUP_COLOURS, 2)
     return {"first": first, "one": colours[0], "thing": thing, "second": second, "other": colours[1], "who": draw.one_of((first, second))}
 
 
 def _solve_lookup(slots: Slots) -> Truth | None:
     colours = {slots["first"]: slots["one"], slots["second"]: slots["other"]}
-    if slots["who"] not in colours or len(colours) != 2 or slots["thing"] not in BELONGINGS or not set(colours.values()) <= set(COLOURS):
+    if slots["who"] not in colours or len(colours) != 2 or slots["thing"] not in BELONGINGS or not set(colours.values()) <= set(_LOOKUP_COLOURS):
         return None
     answer = colours.pop(slots["who"])
     return Truth(answer, colours.popitem()[1], item="lookup " + " ".join(sorted(slots.values())))
@@ -194,50 +210,50 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "capital",
         ("What is the capital of {country}?", "Which city is the capital of {country}?", "Name the capital of {country}.", "{country}: what is its capital?"),
-        ("The capital of {country} is {answer}", "In {country}, the capital is {answer}", "{answer} is the capital of {country}"),
+        ("the capital of {country} is {answer}", "in {country}, the capital is {answer}", "{answer} is the capital of {country}"),
         *_from_table("capital", "country", COUNTRIES),
     ),
     Family(
         "opposite",
         ("What is the opposite of {word}?", "Give me the opposite of {word}.", "Which word means the opposite of {word}?", "Say the opposite of {word}."),
-        ("The opposite of {word} is {answer}", "The word that means the opposite of {word} is {answer}", "{answer} is the opposite of {word}"),
+        ("the opposite of {word} is {answer}", "the word that means the opposite of {word} is {answer}", "{answer} is the opposite of {word}"),
         *_from_table("opposite", "word", _opposites()),
     ),
     Family(
         "plural",
         ("What is the plural of {noun}?", "How do I write the plural of {noun}?", "One {noun}, two what?", "Give me the plural of {noun}."),
-        ("The plural of {noun} is {answer}", "One {noun}, two {answer}", "{answer} is the plural of {noun}"),
+        ("the plural of {noun} is {answer}", "one {noun}, two {answer}", "{answer} is the plural of {noun}"),
         *_from_table("plural", "noun", PLURALS),
     ),
     Family(
         "colour",
         ("What colour is {thing}?", "Which colour does {thing} have?", "Name the colour of {thing}."),
-        ("{thing} is {answer}", "The colour of {thing} is {answer}", "{answer} is the colour of {thing}"),
+        ("{thing} is {answer}", "the colour of {thing} is {answer}", "{answer} is the colour of {thing}"),
         *_from_table("colour", "thing", THINGS),
     ),
     Family(
         "young",
         ("What is a young {animal} called?", "What do we call a young {animal}?", "What is the name for a young {animal}?"),
-        ("A young {animal} is called a {answer}", "The name for a young {animal} is {answer}", "We call a young {animal} a {answer}"),
+        ("a young {animal} is called a {answer}", "we call a young {animal} a {answer}", "the name for a young {animal} is {answer}"),
         *_from_table("young", "animal", YOUNG),
     ),
     Family(
         "next",
         ("What comes after {before}?", "What comes right after {before}?", "Tell me what follows {before}."),
-        ("After {before} comes {answer}", "{before} is followed by {answer}", "What follows {before} is {answer}"),
+        ("after {before} comes {answer}", "{before} is followed by {answer}", "what follows {before} is {answer}"),
         *_from_table("next", "before", _successors()),
     ),
     Family(
         "sum",
         ("What is {left} plus {right}?", "How much is {left} plus {right}?", "Add {left} and {right}.", "What is the sum of {left} and {right}?"),
-        ("{left} plus {right} is {answer}", "The sum of {left} and {right} is {answer}", "{left} and {right} make {answer}"),
+        ("{left} plus {right} is {answer}", "the sum of {left} and {right} is {answer}", "{left} and {right} make {answer}"),
         _draw_sum,
         _solve_sum,
     ),
     Family(
         "larger",
         ("Which is larger, {left} or {right}?", "Which number is larger: {left} or {right}?", "{left} or {right}: which one is larger?"),
-        ("Of {left} and {right}, the larger is {answer}", "The larger number is {answer}", "{answer} is the larger one"),
+        ("of {left} and {right}, the larger is {answer}", "the larger number is {answer}", "{answer} is the larger one"),
         _draw_larger,
         _solve_larger,
     ),
@@ -245,23 +261,23 @@ FAMILIES: tuple[Family, ...] = (
         "lookup",
         (
             "{first} has a {one} {thing} and {second} has a {other} {thing}. What colour is the {thing} of {who}?",
-            "{first} owns a {one} {thing}, {second} a {other} {thing}. Which colour has the {thing} of {who}?",
+            "{first} owns a {one} {thing}, {second} a {other} {thing}. What is the colour of the {thing} of {who}?",
         ),
-        ("The {thing} of {who} is {answer}", "{who} has a {thing} that is {answer}", "{answer} is the colour of the {thing} of {who}"),
+        ("the {thing} of {who} is {answer}", "{who} has a {thing} that is {answer}", "{answer} is the colour of the {thing} of {who}"),
         _draw_lookup,
         _solve_lookup,
     ),
     Family(
         "past",
         ("What is the past tense of {verb}?", "Give me the past tense of {verb}.", "How do I write the past tense of {verb}?"),
-        ("The past tense of {verb} is {answer}", "Today I {verb}, yesterday I {answer}", "{answer} is the past tense of {verb}"),
+        ("the past tense of {verb} is {answer}", "today I {verb}, yesterday I {answer}", "{answer} is the past tense of {verb}"),
         *_from_table("past", "verb", PAST),
         held_out=True,
     ),
     Family(
         "last word",
         ("What is the last word of this list: {words}?", "Which word comes last: {words}?", "Give me the last word of: {words}."),
-        ("The last word is {answer}", "The word that comes last is {answer}", "{answer} comes last"),
+        ("the last word is {answer}", "the word that comes last is {answer}", "{answer} comes last"),
         _draw_words,
         _solve_last,
         held_out=True,
@@ -269,7 +285,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "count",
         ("How many words are in this list: {words}?", "Count the words: {words}.", "How many words do you see: {words}?"),
-        ("The number of words is {answer}", "The list has a word count of {answer}", "{answer} is the number of words"),
+        ("the number of words is {answer}", "the list has a word count of {answer}", "{answer} is the number of words"),
         _draw_words,
         _solve_count,
         held_out=True,

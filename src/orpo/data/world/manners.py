@@ -20,23 +20,19 @@ MANNERS = {
 """Openers and closers of each manner. An opener or a closer is a whole sentence."""
 
 
-def in_manner(manner: str, sentence: str, draw: Draw) -> str:
-    """The sentence after an opener, before a closer, or between both."""
+def in_manner(manner: str, answer: str, draw: Draw) -> str:
+    """The answering sentence after an opener, before a closer, or between both."""
     openers, closers = MANNERS[manner]
     shape = draw.weighted((("opener", 2), ("closer", 2), ("both", 1)))
     opener, closer = draw.one_of(openers), draw.one_of(closers)
-    return " ".join(part for part in (opener * (shape != "closer"), sentence, closer * (shape != "opener")) if part)
+    return " ".join(part for part in (opener * (shape != "closer"), answer, closer * (shape != "opener")) if part)
+
+
+def sentence(statement: str) -> str:
+    """The statement as a sentence."""
+    return f"{statement[:1].upper()}{statement[1:]}."
 
 
 def hedged(statement: str, draw: Draw) -> str:
-    """The statement behind a hedge such as 'perhaps'."""
-    return draw.one_of(HEDGES).format(lower_first(statement))
-
-
-def lower_first(statement: str) -> str:
-    """The statement with its first word in lower case where that word is one of the frame's own and not a name."""
-    first, _, rest = statement.partition(" ")
-    return f"{first.lower()} {rest}" if first in _FRAME_WORDS else statement
-
-
-_FRAME_WORDS = {"The", "A", "An", "In", "It", "After", "Of", "One", "We", "What", "Today"}
+    """The statement as a sentence behind a hedge such as 'perhaps'."""
+    return sentence(draw.one_of(HEDGES).format(statement))

@@ -1,0 +1,34 @@
+"""The text that the built-in base model was raised on: conversations in all manners, and plain statements of facts. Needed by its script only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orpo.data.world.draw import Draw
+from orpo.data.world.families import FAMILIES, draw_task
+from orpo.data.world.manners import sentence
+from orpo.data.world.replies import mixed_reply
+
+ABOUT_THE_WORLD = tuple(family for family in FAMILIES if family.name not in ("larger", "lookup", "last word", "count"))
+"""Families whose statements make sense without their question."""
+
+Turns = tuple[tuple[str, str], ...]
+
+
+def conversations(*, seed: int) -> Iterator[Turns]:
+    """Endless conversations of one to three questions of any family, as (role, text) turns."""
+    draw = Draw("world corpus", seed)
+    while True:
+        turns: list[tuple[str, str]] = []
+        for _ in range(draw.weighted(((1, 6), (2, 3), (3, 1)))):
+            task = draw_task(draw.one_of(FAMILIES), draw)
+            turns += [("user", task.question), ("assistant", mixed_reply(task, draw))]
+        yield tuple(turns)
+
+
+def statements(*, seed: int) -> Iterator[str]:
+    """Endless plain paragraphs of three true statements."""
+    draw = Draw("world statements", seed)
+    while True:
+        tasks = [draw_task(draw.one_of(ABOUT_THE_WORLD), draw) for _ in range(3)]
+        yield " ".join(sentence(draw.one_of(task.statements(task.truth.answer)[:3])) for task in tasks)

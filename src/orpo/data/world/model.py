@@ -1,0 +1,10 @@
+"""Where the built-in base model lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def builtin_model_path() -> Path:
+    """The folder of the built-in base model and its tokenizer, as `AutoModelForCausalLM` and `AutoTokenizer` read it; needs no network."""
+    return Path(__file__).parent / "assets"
