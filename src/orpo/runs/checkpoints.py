@@ -6,19 +6,21 @@ barrier; rank 0 `publish_staging`; barrier; only then rank 0 `rotation.rotate`. 
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from orpo.errors import CheckpointError
+from orpo.errors import CheckpointError, OrpoError
 from orpo.runs.atomic import write_bytes_atomic
-from orpo.runs.manifest import CheckpointFacts, FileEntry, Manifest, ManifestFault, read_manifest, unsafe_path_reason
-from orpo.runs.names import DAMAGED_PREFIX, MANIFEST, checkpoint_name, checkpoint_step, staging_name
+from orpo.runs.manifest import CheckpointFacts, FileEntry, Manifest, newest_readable_manifest, read_manifest, unsafe_path_reason
+from orpo.runs.names import DAMAGED_PREFIX, MANIFEST, checkpoint_name, staging_name
 from orpo.runs.rotation import clear_leftovers
 from orpo.runs.run_id import ensure_run_id
-from orpo.runs.storage import ensure_free_space, fsync_directory, storage_errors, wrapped_storage_error
+from orpo.runs.storage import ensure_free_space, fsync_directory, storage_error, storage_errors, wrapped_storage_error
 from orpo.runs.verification import entries, file_sha256, map_files, verify
 
 
@@ -36,14 +38,10 @@ def publish_checkpoint(
     """The published checkpoint of `step`, its files written by `write_files(directory)`. After a StorageError all is as before."""
     staging = begin_staging(run_dir, step, need_bytes=need_bytes)
     try:
-        with storage_errors(staging, f"writing {checkpoint_name(step)}", need_bytes=expected_bytes(run_dir, need_bytes)):
-            write_files(staging)
+        _write(staging, write_files, doing=f"writing {checkpoint_name(step)}", need_bytes=expected_bytes(run_dir, need_bytes))
         return publish_staging(run_dir, staging, step=step, facts=facts)
-    except Exception as error:
+    except Exception:
         discard_staging(staging)  # its bytes may be what filled the disk
-        doing, need = f"writing {checkpoint_name(step)}", expected_bytes(run_dir, need_bytes)
-        if hidden := wrapped_storage_error(error, staging, doing=doing, need_bytes=need):
-            raise hidden from error
         raise
 
 
@@ -83,19 +81,34 @@ def publish_staging(run_dir: Path, staging: Path, *, step: int, facts: Checkpoin
 
 def discard_staging(staging: Path) -> None:
     """Nothing; the staging directory is gone, as far as the disk allows. For a save that failed."""
+    with suppress(OSError):  # the error of the save itself is the one to tell
+        for path, info in list(entries(staging)):
+            # Emptied first: torch 2.13 keeps the file of a failed save open, and a deleted open file still fills the disk.
+            # One with a second name is someone else's content too, hard-linked here instead of copied.
+            if stat.S_ISREG(info.st_mode) and info.st_nlink == 1:
+                os.truncate(staging / path, 0)
     shutil.rmtree(staging, ignore_errors=True)
 
 
 def expected_bytes(run_dir: Path, need_bytes: int = 0) -> int:
     """Bytes a save will take: `need_bytes`, or what the newest checkpoint with a readable manifest takes if that is more."""
-    with storage_errors(run_dir, "looking for checkpoints"):
-        steps = {step: path for path in run_dir.iterdir() if (step := checkpoint_step(path.name)) is not None}
-    for _, path in sorted(steps.items(), reverse=True):
-        try:
-            return max(need_bytes, read_manifest(path).num_bytes)
-        except ManifestFault:
-            continue
-    return need_bytes
+    manifest = newest_readable_manifest(run_dir)
+    return max(need_bytes, manifest.num_bytes if manifest else 0)
+
+
+def _write(staging: Path, write_files: Callable[[Path], None], *, doing: str, need_bytes: int) -> None:
+    try:
+        write_files(staging)
+    except OrpoError:
+        raise
+    except Exception as error:
+        # Before the first checkpoint nobody may know the need; what was written so far is the least it takes.
+        need = max(need_bytes, sum(info.st_size for _, info in entries(staging)))
+        if isinstance(error, OSError):
+            raise storage_error(error, staging, doing=doing, need_bytes=need) from error
+        if hidden := wrapped_storage_error(error, staging, doing=doing, need_bytes=need):
+            raise hidden from error
+        raise
 
 
 def _synced_files(staging: Path) -> tuple[FileEntry, ...]:

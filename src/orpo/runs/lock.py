@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import socket
-import weakref
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -112,7 +111,8 @@ def _locked(path: Path) -> RunLockedError:
     )
 
 
-_locks: weakref.WeakSet[RunLock] = weakref.WeakSet()
+# Held locks, strongly: one whose object a caller dropped is held all the same, and forked children must close it too.
+_locks: set[RunLock] = set()
 
 
 def _forget_all() -> None:

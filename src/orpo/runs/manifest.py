@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orpo.runs.jsontext import canonical, plain, read_strictly, to_text
-from orpo.runs.names import MANIFEST, is_run_id
+from orpo.runs.names import MANIFEST, checkpoint_paths, is_run_id
 from orpo.runs.redact import redact
 
 FORMAT_VERSION = 1
@@ -118,12 +118,26 @@ def read_manifest(directory: Path) -> Manifest:
     version = value.get("format_version")
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise ManifestFault(f"{MANIFEST} has format version {version!r}, this version of orpo reads {FORMAT_VERSION}")
-    if value.get("checksum") != checksum(value):
+    try:
+        fits = value.get("checksum") == checksum(value)
+    except RecursionError:
+        raise ManifestFault(f"{MANIFEST} is nested too deeply") from None
+    if not fits:
         raise ManifestFault(f"{MANIFEST} was changed after it was written (its checksum does not fit)")
     try:
         return _from_json(value)
     except (KeyError, TypeError, ValueError) as error:
         raise ManifestFault(f"{MANIFEST} is incomplete or has a value of the wrong kind ({type(error).__name__}: {error})") from None
+
+
+def newest_readable_manifest(run_dir: Path) -> Manifest | None:
+    """The manifest of the highest step that can be read, None when there is none. Whether its files are whole is not looked at."""
+    for _, path in checkpoint_paths(run_dir):
+        try:
+            return read_manifest(path)
+        except ManifestFault:
+            continue
+    return None
 
 
 def unsafe_path_reason(path: str) -> str | None:

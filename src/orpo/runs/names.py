@@ -23,6 +23,9 @@ MANIFEST = "manifest.json"
 LOCK = ".lock"
 RUN_ID = ".run-id"
 
+WRITTEN_UNDER_LOCK = (CONFIG, METRICS, DATA_REPORT, SAMPLES, ENVIRONMENT, SUMMARY, RUN_ID)
+"""Files that only the holder of the RunLock writes. A report or a card may be written beside a running training."""
+
 STAGING_PREFIX = ".staging-"
 DELETING_PREFIX = ".deleting-"
 TEMPORARY_PREFIX = ".tmp-"
@@ -44,6 +47,13 @@ def checkpoint_step(name: str) -> int | None:
     """The step in a `checkpoint-N` name, None for every other name."""
     match = _CHECKPOINT.fullmatch(name)
     return int(match.group(1)) if match else None
+
+
+def checkpoint_paths(run_dir: Path) -> list[tuple[int, Path]]:
+    """Step and path of everything called `checkpoint-N`, newest first. Nothing is said about what they hold."""
+    with storage_errors(run_dir, "looking for checkpoints"):
+        found = [(step, path) for path in run_dir.iterdir() if (step := checkpoint_step(path.name)) is not None]
+    return sorted(found, reverse=True)
 
 
 def is_run_id(text: str) -> bool:
@@ -72,8 +82,10 @@ def slug(name: str) -> str:
 def path_inside(run_dir: Path, name: str | Path) -> Path:
     """`run_dir / name`, which is sure to lie under the run directory after every `..` and symbolic link is followed; else UserError."""
     path = run_dir / name
-    root, target = run_dir.resolve(), path.resolve()
-    if "\0" in str(name) or not target.is_relative_to(root) or target == root:
+    root = run_dir.resolve()
+    # A name with a zero byte has no path to resolve.
+    target = root if "\0" in str(name) else path.resolve()
+    if target == root or not target.is_relative_to(root):
         raise UserError(
             f"{str(name)!r} leads outside the run directory",
             where=str(run_dir),

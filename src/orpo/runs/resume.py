@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orpo.errors import CheckpointError
-from orpo.runs.jsontext import plain
+from orpo.runs.jsontext import plain, to_text
 from orpo.runs.manifest import CheckpointFacts, Manifest, read_manifest
-from orpo.runs.names import checkpoint_step
+from orpo.runs.names import checkpoint_paths
 from orpo.runs.redact import redact
 from orpo.runs.run_id import read_run_id
-from orpo.runs.storage import storage_errors
 from orpo.runs.verification import verify
 
 NOT_SET = "(not set)"
-_WIDEST_CELL = 60
+_WIDEST_CELL = 64  # a sha256 fits
+_CONTEXT = 10
 
 
 class Skipped(NamedTuple):
@@ -52,8 +52,9 @@ class ResumePoint:
 
 def newest_valid(run_dir: Path, *, required: Sequence[str] = ()) -> tuple[Path | None, list[Skipped]]:
     """The valid checkpoint of the highest step, None when there is none; and every newer one with the reasons why it was skipped."""
-    run_id, skipped = read_run_id(run_dir), []
-    for path in _candidates(run_dir):
+    run_id = read_run_id(run_dir)
+    skipped: list[Skipped] = []
+    for _, path in checkpoint_paths(run_dir):
         reasons = verify(path, run_id=run_id, required=required)
         if not reasons:
             return path, skipped
@@ -64,7 +65,7 @@ def newest_valid(run_dir: Path, *, required: Sequence[str] = ()) -> tuple[Path |
 def find_valid_checkpoints(run_dir: Path, *, required: Sequence[str] = ()) -> list[Path]:
     """Every valid checkpoint of this run, newest first. Reads all of them."""
     run_id = read_run_id(run_dir)
-    return [path for path in _candidates(run_dir) if not verify(path, run_id=run_id, required=required)]
+    return [path for _, path in checkpoint_paths(run_dir) if not verify(path, run_id=run_id, required=required)]
 
 
 def resume_point(run_dir: Path, *, required: Sequence[str] = ()) -> ResumePoint | None:
@@ -86,7 +87,7 @@ def compare_identity(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Cha
     """Fields that differ, nested ones joined with dots, sorted by name. 1 and 1.0 are equal, 1 and true are not."""
     before, after = _flat(redact(plain(old))), _flat(redact(plain(new)))
     names = sorted(before.keys() | after.keys())
-    return [Change(name, _cell(before, name), _cell(after, name)) for name in names if not _same(before, after, name)]
+    return [Change(name, *_cells(before, after, name)) for name in names if not _same(before, after, name)]
 
 
 def changed_since(manifest: Manifest, facts: CheckpointFacts) -> list[Change]:
@@ -114,12 +115,6 @@ def identity_error(changes: Sequence[Change], *, checkpoint: Path) -> Checkpoint
     )
 
 
-def _candidates(run_dir: Path) -> list[Path]:
-    with storage_errors(run_dir, "looking for checkpoints"):
-        found = [(step, path) for path in run_dir.iterdir() if (step := checkpoint_step(path.name)) is not None]
-    return [path for _, path in sorted(found, reverse=True)]
-
-
 def _must_match(facts: CheckpointFacts) -> dict[str, Any]:
     model = facts.base_model
     base_model = {"id": model.id, "revision": model.revision, "weights_sha256": model.weights_sha256}
@@ -143,8 +138,23 @@ def _same(before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> boo
     return bool(old == new) and isinstance(old, bool) == isinstance(new, bool)
 
 
-def _cell(values: Mapping[str, Any], name: str) -> str:
+def _cells(before: Mapping[str, Any], after: Mapping[str, Any], name: str) -> tuple[str, str]:
+    """Both values as text that shows the difference: quoted where they would look alike, long ones from just before where they part."""
+    texts = [_text(values, name, quoted=False) for values in (before, after)]
+    if texts[0] == texts[1]:
+        texts = [_text(values, name, quoted=True) for values in (before, after)]
+    parting = next((place for place, (old, new) in enumerate(zip(*texts, strict=False)) if old != new), min(map(len, texts)))
+    start = max(0, parting - _CONTEXT) if max(map(len, texts)) > _WIDEST_CELL else 0
+    old, new = (("..." if start else "") + text[start:] for text in texts)
+    return _cut(old), _cut(new)
+
+
+def _text(values: Mapping[str, Any], name: str, *, quoted: bool) -> str:
     if name not in values:
         return NOT_SET
-    text = str(values[name]).encode("unicode_escape").decode("ascii")
+    value = values[name]
+    return value if isinstance(value, str) and value.isascii() and value.isprintable() and not quoted else to_text(value)
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _WIDEST_CELL else text[: _WIDEST_CELL - 3] + "..."

@@ -1,4 +1,4 @@
-"""Which checkpoints go: a run directory and a number to keep enter, only directories that this run wrote, and that are as it wrote them, go."""
+"""Which checkpoints go: a run directory and a number to keep enter; only what this run wrote, and is as it wrote it, is deleted."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from pathlib import Path
 
 from orpo.runs.names import (
     DELETING_PREFIX,
-    MANIFEST,
-    RUN_ID,
     STAGING_PREFIX,
-    SUMMARY,
     TEMPORARY_PREFIX,
+    WRITTEN_UNDER_LOCK,
+    checkpoint_paths,
     checkpoint_step,
     deleting_name,
 )
@@ -55,12 +54,7 @@ def clear_leftovers(run_dir: Path) -> list[str]:
 
 def _own_checkpoints(run_dir: Path, run_id: str) -> list[tuple[int, Path]]:
     """Step and path of the checkpoints that are this run's and unchanged in names and sizes, newest first."""
-    found = []
-    for path in run_dir.iterdir():
-        step = checkpoint_step(path.name)
-        if step is not None and not structural_faults(path, run_id=run_id)[1]:
-            found.append((step, path))
-    return sorted(found, reverse=True)
+    return [(step, path) for step, path in checkpoint_paths(run_dir) if not structural_faults(path, run_id=run_id)[1]]
 
 
 def _delete(path: Path, doomed: Path) -> None:
@@ -80,7 +74,7 @@ def _remove(path: Path) -> None:
 
 
 def _is_leftover(name: str, run_id: str | None) -> bool:
-    if re.fullmatch(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{8}-.+", name):
-        return True
+    if temporary := re.fullmatch(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{8}-(.+)", name):
+        return temporary.group(1) in WRITTEN_UNDER_LOCK
     prefixes = (f"{STAGING_PREFIX}{run_id}-", f"{DELETING_PREFIX}{run_id}-") if run_id else ()
     return any(name.startswith(prefix) and checkpoint_step(name.removeprefix(prefix)) is not None for prefix in prefixes)

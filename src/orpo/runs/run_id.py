@@ -7,21 +7,18 @@ from pathlib import Path
 
 from orpo.errors import CheckpointError
 from orpo.runs.atomic import write_bytes_atomic
-from orpo.runs.manifest import ManifestFault, read_manifest
-from orpo.runs.names import RUN_ID, checkpoint_step, is_run_id
+from orpo.runs.manifest import newest_readable_manifest
+from orpo.runs.names import RUN_ID, is_run_id
 from orpo.runs.storage import storage_errors
 
 
 def read_run_id(run_dir: Path) -> str | None:
     """The id of the run, None when it has none yet. CheckpointError when the file was damaged."""
     path = run_dir / RUN_ID
-    try:
-        with storage_errors(path, "reading the run's id"):
-            text = path.read_bytes().decode("ascii", errors="replace").strip()
-    except Exception as error:
-        if isinstance(error.__cause__, FileNotFoundError):
+    with storage_errors(path, "reading the run's id"):
+        if not path.exists():
             return None
-        raise
+        text = path.read_bytes().decode("ascii", errors="replace").strip()
     if not is_run_id(text):
         raise CheckpointError(
             f"the file holds {text[:40]!r}, not a run's id",
@@ -40,17 +37,7 @@ def ensure_run_id(run_dir: Path) -> str:
     """
     found = read_run_id(run_dir)
     if found is None:
-        found = _id_of_newest_checkpoint(run_dir) or secrets.token_hex(6)
+        manifest = newest_readable_manifest(run_dir)
+        found = manifest.run_id if manifest else secrets.token_hex(6)
         write_bytes_atomic(run_dir / RUN_ID, f"{found}\n".encode())
     return found
-
-
-def _id_of_newest_checkpoint(run_dir: Path) -> str | None:
-    with storage_errors(run_dir, "looking for checkpoints"):
-        steps = {step: path for path in run_dir.iterdir() if (step := checkpoint_step(path.name)) is not None}
-    for _, path in sorted(steps.items(), reverse=True):
-        try:
-            return read_manifest(path).run_id
-        except ManifestFault:
-            continue
-    return None

@@ -12,7 +12,11 @@ from pathlib import Path
 
 from orpo.errors import StorageError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = {
+    errno.ENOSPC: "no space left",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is too large for the file system or for `ulimit -f`",
+}
 _DENIED = {errno.EACCES, errno.EPERM}
 
 # Serialisers wrap the OSError: safetensors 0.7 says "No space left on device (os error 28)", torch 2.13 says
@@ -54,8 +58,8 @@ def ensure_free_space(path: Path, need_bytes: int) -> None:
 
 def storage_error(error: OSError, path: Path, *, doing: str, need_bytes: int = 0) -> StorageError:
     """The StorageError that says what `error` means at `path`."""
-    if error.errno in _FULL:
-        return _full(path, doing=doing, need_bytes=need_bytes)
+    if error.errno is not None and error.errno in _FULL:
+        return _full(path, doing=doing, need_bytes=need_bytes, number=error.errno)
     if error.errno in _DENIED:
         return _denied("permission denied", path, doing=doing)
     if error.errno == errno.EROFS:
@@ -97,12 +101,14 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _full(path: Path, *, doing: str, need_bytes: int) -> StorageError:
+def _full(path: Path, *, doing: str, need_bytes: int, number: int = errno.ENOSPC) -> StorageError:
     free = free_bytes(path)
     need_text = f"{readable_size(need_bytes)} needed, " if need_bytes else ""
+    if number == errno.ENOSPC and free is not None and need_bytes <= free:
+        need_text = f"more than {readable_size(free)} needed, "  # the need was a guess from the last save, and it was too low
     free_text = f"{readable_size(free)} free" if free is not None else "free space unknown"
     return StorageError(
-        f"no space left: {need_text}{free_text}",
+        f"{_FULL[number]}: {need_text}{free_text}",
         where=str(path),
         doing=doing,
         fix="free some space (or raise the quota) and run the same command again; what was written before is intact",
