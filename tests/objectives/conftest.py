@@ -1,0 +1,48 @@
+"""Log-probs to try objectives on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from orpo.core.logps import CompletionLogps, PairLogps
+
+Leaves = tuple[Tensor, Tensor, Tensor]
+Counts = tuple[Sequence[int], Sequence[int], Sequence[int]]
+
+
+def pairs_from(totals: Leaves, counts: Counts) -> PairLogps:
+    """PairLogps of summed log-probs and token counts, each in the order chosen, rejected, prompt."""
+    parts = [CompletionLogps(total, torch.tensor(num, dtype=total.dtype)) for total, num in zip(totals, counts, strict=True)]
+    return PairLogps(chosen=parts[0], rejected=parts[1], prompt=parts[2])
+
+
+def from_means(chosen: Tensor, rejected: Tensor) -> PairLogps:
+    """PairLogps of one-token completions without a prompt to predict, so that sums are means."""
+    ones = [1] * len(chosen)
+    return pairs_from((chosen, rejected, torch.zeros_like(chosen)), (ones, ones, [0] * len(chosen)))
+
+
+@pytest.fixture
+def pairs() -> Callable[[Leaves, Counts], PairLogps]:
+    return pairs_from
+
+
+@pytest.fixture
+def means() -> Callable[[Tensor, Tensor], PairLogps]:
+    return from_means
+
+
+@pytest.fixture
+def eight() -> tuple[Leaves, Counts]:
+    """Eight pairs of different lengths, drawn from a fixed seed; the sums carry gradients. The fourth prompt predicts nothing."""
+    generator = torch.Generator().manual_seed(11)
+    counts = ([3, 1, 7, 2, 5, 4, 9, 1], [2, 6, 1, 4, 4, 8, 3, 2], [4, 2, 1, 0, 6, 3, 5, 2])
+    totals = []
+    for column in counts:
+        per_token = 0.1 + 2 * torch.rand(8, generator=generator, dtype=torch.float64)
+        totals.append((-per_token * torch.tensor(column, dtype=torch.float64)).requires_grad_())
+    return (totals[0], totals[1], totals[2]), counts
