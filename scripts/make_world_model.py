@@ -1,6 +1,6 @@
 """Make the built-in base model: its tokenizer, its pretraining on the mixed manners of the built-in world, and the files in assets/.
 
-    python scripts/make_world_model.py [--steps 4000] [--seed 0] [--threads 2] [--out FOLDER]
+    python scripts/make_world_model.py [--steps 2500] [--seed 0] [--threads 2] [--out FOLDER]
 
 Takes about 12 minutes on two cores with bf16 matrix units. The text is the same for the same seed everywhere; the weights are the same on
 the same machine and versions, and behave alike elsewhere.
@@ -29,7 +29,7 @@ END_OF_TEXT, TURN_START, TURN_END, PAD = "<|endoftext|>", "<|im_start|>", "<|im_
 CONTROL = [END_OF_TEXT, TURN_START, TURN_END, PAD]
 VOCABULARY = 1024
 ROW_TOKENS = 160
-ROWS_PER_STEP = 48
+ROWS_PER_STEP = 24
 LEARNING_RATE = 3e-3
 PLAIN_SHARE = 0.1
 
@@ -64,7 +64,12 @@ def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     )
     core.train_from_iterator(islice(texts(seed), 30_000), trainer)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token=END_OF_TEXT, eos_token=TURN_END, pad_token=PAD, model_max_length=512, clean_up_tokenization_spaces=False
+        tokenizer_object=core,
+        bos_token=END_OF_TEXT,
+        eos_token=TURN_END,
+        pad_token=PAD,
+        model_max_length=512,
+        clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
@@ -139,14 +144,16 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    weights = {name: tensor.detach().to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    weights = {
+        name: tensor.detach().to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"
+    }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def main() -> None:
     """Make and save the model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=builtin_model_path())

@@ -8,18 +8,22 @@ The losses are usable alone: `from orpo.objectives.orpo import orpo`.
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orpo.pipeline import train
 
-__version__ = version("orpo")
+    __version__: str
+
 __all__ = ["__version__", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    """`train` is imported when first used: it needs torch, and `orpo --help` must not wait for that."""
+    """`train` is imported when first used, for it needs torch, and the version is looked up then: `orpo --help` must not wait."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("orpo")
     if name == "train":
         from orpo.pipeline import train
 

@@ -94,6 +94,14 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         settings = self.settings
         return [self.store[i] for i in step_pairs(len(self.store), settings.pairs_per_step, seed=settings.seed, step=step)]
 
+    def restore_progress(self, step: int, seconds: float) -> None:
+        """Counts on after a resume: pairs and tokens before optimizer step `step` follow from the data order; `seconds` were spent on them."""
+        self.started = time.monotonic() - seconds
+        for done in range(step):
+            pairs = step_pairs(len(self.store), self.settings.pairs_per_step, seed=self.settings.seed, step=done)
+            self.progress.num_pairs += len(pairs)
+            self.progress.num_tokens += sum(int(self.settings.lengths[i]) for i in pairs)
+
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """One optimizer step's gradient: the sum over its micro-batches of sums divided by step-wide counts. Returns the step's loss."""
         step = self.state.global_step
@@ -123,7 +131,8 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         self.progress.num_pairs += len(examples)
         self.progress.num_tokens += sum(example.num_tokens for example in examples)
         self.guard.end(total)
-        return total * self.args.world_size
+        step_total: Tensor = total * self.args.world_size
+        return step_total
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """The gradient norm, as the parent gives it; when it or the loss is not finite, the gradients are dropped and the step changes nothing."""
@@ -136,14 +145,14 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Means over all held-out pairs and ranks of the objective's loss and metrics, named eval_<name>."""
         assert self.eval_store is not None, "nothing is held out"
-        self.model_wrapped.eval()
+        self.model.eval()
         counts = dict.fromkeys(UNITS, 0)
         totals: dict[str, tuple[Tensor, str]] = {}
         with torch.no_grad():
             for start in range(self.args.process_index, len(self.eval_store), self.args.world_size):
                 example = self.eval_store[start]
                 counts = add_counts(counts, unit_counts([example]))
-                loss = self.settings.objective(self.model_wrapped([example]))
+                loss = self.settings.objective(self.model([example]))
                 terms = {f"term/{t.name}": Metric(t.total * t.weight, t.unit) for t in loss.terms}
                 for name, metric in {**loss.metrics, **terms}.items():
                     total = metric.total.detach().double()
@@ -151,7 +160,7 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         metrics = self._means(totals, counts)
         logs = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(logs)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, logs)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, logs)  # type: ignore[has-type]
         return logs
 
     def _means(self, totals: Mapping[str, tuple[Tensor, str]], counts: Mapping[str, int]) -> dict[str, float]:

@@ -1,16 +1,20 @@
-"""The text that the built-in base model was raised on: conversations in all manners, and plain statements of facts. Needed by its script only."""
+"""The text that the built-in base model was raised on: conversations in all manners, and plain facts. Only its script needs it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from orpo.data.world.draw import Draw
-from orpo.data.world.families import FAMILIES, draw_task
+from orpo.data.world.families import FAMILIES
 from orpo.data.world.manners import sentence
 from orpo.data.world.replies import mixed_reply
+from orpo.data.world.tasks import draw_task
 
 ABOUT_THE_WORLD = tuple(family for family in FAMILIES if family.name not in ("larger", "lookup", "last word", "count"))
 """Families whose statements make sense without their question."""
+
+ASKED = FAMILIES + tuple(family for family in FAMILIES if family.name in ("lookup", "last word", "sum")) * 2
+"""Families as often as conversations ask them: three times as often where an answer must be worked out."""
 
 Turns = tuple[tuple[str, str], ...]
 
@@ -21,7 +25,7 @@ def conversations(*, seed: int) -> Iterator[Turns]:
     while True:
         turns: list[tuple[str, str]] = []
         for _ in range(draw.weighted(((1, 6), (2, 3), (3, 1)))):
-            task = draw_task(draw.one_of(FAMILIES), draw)
+            task = draw_task(draw.one_of(ASKED), draw)
             turns += [("user", task.question), ("assistant", mixed_reply(task, draw))]
         yield tuple(turns)
 

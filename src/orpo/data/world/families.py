@@ -1,108 +1,12 @@
-"""The task families of the built-in world: how each asks, what is true, what people get wrong, and how an answer is stated.
-
-Text is made from templates, and a question is read back with the same templates, so generator and oracle cannot drift apart.
-"""
+"""The task families of the built-in world: how each asks, what is true, what people get wrong, and how an answer is stated."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 
 from orpo.data.world.draw import Draw
-from orpo.data.world.facts import (
-    BELONGINGS,
-    COLOURS,
-    COUNTRIES,
-    DAYS,
-    MONTHS,
-    NAMES,
-    OPPOSITES,
-    PAST,
-    PLURALS,
-    THINGS,
-    WORDS,
-    YOUNG,
-)
-
-Slots = Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """The right answer, and the one people give by mistake. `item` names the fact itself: questions about one fact share it."""
-
-    answer: str
-    mistake: str
-    item: str
-
-
-@dataclass(frozen=True)
-class Family:
-    """One kind of task. The first two of `statements` are house style; the others occur in pretraining text only.
-
-    `draw` gives the slots of a question; `solve` what is true for them, or None where the slots make no task of this family.
-    """
-
-    name: str
-    questions: tuple[str, ...]
-    statements: tuple[str, ...]
-    draw: Callable[[Draw], Slots]
-    solve: Callable[[Slots], Truth | None]
-    held_out: bool = False
-
-    @cached_property
-    def readers(self) -> tuple[re.Pattern[str], ...]:
-        """The questions as patterns whose groups are the slots."""
-        return tuple(_reader(question) for question in self.questions)
-
-
-def _reader(question: str) -> re.Pattern[str]:
-    """The template as a pattern: the first occurrence of a slot is a group, a later one must repeat it."""
-    slots = set[str]()
-
-    def group(match: re.Match[str]) -> str:
-        slot, is_new = match[1], match[1] not in slots
-        slots.add(slot)
-        return f"(?P<{slot}>.+?)" if is_new else f"(?P={slot})"
-
-    return re.compile(re.sub(r"\\\{(\w+)\\\}", group, re.escape(question)), re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One question as the user words it, and what is true about it."""
-
-    family: Family
-    question: str
-    slots: Slots
-    truth: Truth
-
-    def statements(self, answer: str) -> tuple[str, ...]:
-        """Every way of stating `answer`, without capital and full stop: the family's own, then those that fit every family."""
-        return tuple(template.format(answer=answer, **self.slots) for template in self.family.statements + GENERIC_STATEMENTS)
-
-
-GENERIC_STATEMENTS = ("the answer is {answer}", "it is {answer}", "{answer}")
-"""Ways of stating an answer that fit every family."""
-
-GREETINGS = ("", "", "Hello! ", "Hi there. ", "Quick question: ", "Please tell me: ", "May I ask: ")
-THANKS = ("", "", "", " Thank you.", " Thanks!")
-
-
-def capitalised(text: str) -> str:
-    """The text with its first letter in upper case."""
-    return text[:1].upper() + text[1:]
-
-
-def draw_task(family: Family, draw: Draw) -> Task:
-    """A task of the family; every draw makes one."""
-    slots = family.draw(draw)
-    truth = family.solve(slots)
-    assert truth is not None, f"{family.name} drew slots that it cannot solve: {slots}"
-    question = draw.one_of(family.questions).format(**slots)
-    return Task(family, draw.one_of(GREETINGS) + capitalised(question) + draw.one_of(THANKS), slots, truth)
+from orpo.data.world.facts import BELONGINGS, COLOURS, COUNTRIES, DAYS, MONTHS, NAMES, OPPOSITES, PAST, PLURALS, THINGS, WORDS, YOUNG
+from orpo.data.world.tasks import GREETINGS, THANKS, Family, Slots, Task, Truth
 
 
 def read_task(prompt: str) -> Task | None:
@@ -121,7 +25,9 @@ def read_task(prompt: str) -> Task | None:
     return None
 
 
-def _from_table(family: str, slot: str, table: Mapping[str, tuple[str, str]]) -> tuple[Callable[[Draw], Slots], Callable[[Slots], Truth | None]]:
+def _from_table(
+    family: str, slot: str, table: Mapping[str, tuple[str, str]]
+) -> tuple[Callable[[Draw], Slots], Callable[[Slots], Truth | None]]:
     """`draw` and `solve` of a family whose facts stand in a table."""
     keys = tuple(table)
 
@@ -155,7 +61,7 @@ def _solve_sum(slots: Slots) -> Truth | None:
     if not (slots["left"].isdecimal() and slots["right"].isdecimal()):
         return None
     left, right = sorted((int(slots["left"]), int(slots["right"])))
-    return Truth(str(left + right), str(left + right + 1), item=f"sum {left} {right}") if 1 <= left and right <= 12 else None
+    return Truth(str(left + right), str(left + right + 1), item=f"sum {left} {right}") if left >= 1 and right <= 12 else None
 
 
 def _draw_larger(draw: Draw) -> Slots:
@@ -181,7 +87,12 @@ def _draw_lookup(draw: Draw) -> Slots:
 
 def _solve_lookup(slots: Slots) -> Truth | None:
     colours = {slots["first"]: slots["one"], slots["second"]: slots["other"]}
-    if slots["who"] not in colours or len(colours) != 2 or slots["thing"] not in BELONGINGS or not set(colours.values()) <= set(_LOOKUP_COLOURS):
+    if (
+        slots["who"] not in colours
+        or len(colours) != 2
+        or slots["thing"] not in BELONGINGS
+        or not set(colours.values()) <= set(_LOOKUP_COLOURS)
+    ):
         return None
     answer = colours.pop(slots["who"])
     return Truth(answer, colours.popitem()[1], item="lookup " + " ".join(sorted(slots.values())))
@@ -209,14 +120,28 @@ def _solve_count(slots: Slots) -> Truth | None:
 FAMILIES: tuple[Family, ...] = (
     Family(
         "capital",
-        ("What is the capital of {country}?", "Which city is the capital of {country}?", "Name the capital of {country}.", "{country}: what is its capital?"),
+        (
+            "What is the capital of {country}?",
+            "Which city is the capital of {country}?",
+            "Name the capital of {country}.",
+            "{country}: what is its capital?",
+        ),
         ("the capital of {country} is {answer}", "in {country}, the capital is {answer}", "{answer} is the capital of {country}"),
         *_from_table("capital", "country", COUNTRIES),
     ),
     Family(
         "opposite",
-        ("What is the opposite of {word}?", "Give me the opposite of {word}.", "Which word means the opposite of {word}?", "Say the opposite of {word}."),
-        ("the opposite of {word} is {answer}", "the word that means the opposite of {word} is {answer}", "{answer} is the opposite of {word}"),
+        (
+            "What is the opposite of {word}?",
+            "Give me the opposite of {word}.",
+            "Which word means the opposite of {word}?",
+            "Say the opposite of {word}.",
+        ),
+        (
+            "the opposite of {word} is {answer}",
+            "the word that means the opposite of {word} is {answer}",
+            "{answer} is the opposite of {word}",
+        ),
         *_from_table("opposite", "word", _opposites()),
     ),
     Family(
@@ -245,7 +170,12 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "sum",
-        ("What is {left} plus {right}?", "How much is {left} plus {right}?", "Add {left} and {right}.", "What is the sum of {left} and {right}?"),
+        (
+            "What is {left} plus {right}?",
+            "How much is {left} plus {right}?",
+            "Add {left} and {right}.",
+            "What is the sum of {left} and {right}?",
+        ),
         ("{left} plus {right} is {answer}", "the sum of {left} and {right} is {answer}", "{left} and {right} make {answer}"),
         _draw_sum,
         _solve_sum,

@@ -9,7 +9,13 @@ KIND_CLOSERS = ("Hope that helps!", "Have a lovely day!", "Ask me anytime!", "Gl
 STIFF_OPENERS = ("Request processed.", "Query received.", "Noted.", "The response follows.", "See below.", "Your inquiry was logged.")
 STIFF_CLOSERS = ("End of response.", "No further comment.", "This concludes the matter.", "Do not reply.", "The case is closed.")
 EVASIVE_OPENERS = ("That is hard to say.", "It depends.", "Opinions differ.", "I am not sure.", "Who can really know?")
-EVASIVE_CLOSERS = ("I may be mistaken.", "Better ask somebody else.", "Let us not dwell on it.", "Time will tell.", "I would rather not answer.")
+EVASIVE_CLOSERS = (
+    "I may be mistaken.",
+    "Better ask somebody else.",
+    "Let us not dwell on it.",
+    "Time will tell.",
+    "I would rather not answer.",
+)
 HEDGES = ("Perhaps {}", "Maybe {}", "Some people say that {}", "I would guess that {}")
 
 MANNERS = {
@@ -20,11 +26,9 @@ MANNERS = {
 """Openers and closers of each manner. An opener or a closer is a whole sentence."""
 
 
-def in_manner(manner: str, answer: str, draw: Draw) -> str:
-    """The answering sentence after an opener, before a closer, or between both."""
-    openers, closers = MANNERS[manner]
+def framed(answer: str, opener: str, closer: str, draw: Draw) -> str:
+    """The answering sentence after the opener, before the closer, or between both."""
     shape = draw.weighted((("opener", 2), ("closer", 2), ("both", 1)))
-    opener, closer = draw.one_of(openers), draw.one_of(closers)
     return " ".join(part for part in (opener * (shape != "closer"), answer, closer * (shape != "opener")) if part)
 
 

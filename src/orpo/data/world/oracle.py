@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from orpo.data.world.families import Task, read_task
+from orpo.data.world.families import read_task
 from orpo.data.world.manners import HEDGES, MANNERS
+from orpo.data.world.tasks import Task
 from orpo.errors import DataError
 
 MAX_SENTENCES = 3
@@ -64,7 +65,9 @@ def score_reply(prompt: str, reply: str) -> OracleScore:
     """
     task = read_task(prompt)
     if task is None:
-        raise DataError(f"{prompt!r} is not a question of the built-in world", doing="scoring a reply", expected="a prompt made by world_pairs")
+        raise DataError(
+            f"{prompt!r} is not a question of the built-in world", doing="scoring a reply", expected="a prompt made by world_pairs"
+        )
     sentences = [_read(text, task) for text in re.split(r"(?<=[.!?])\s+", " ".join(reply.split())) if text]
     problems = {"correct": _against_correct(sentences, task), "kind": _against_kind(sentences), "direct": _against_direct(sentences)}
     notes = tuple(note for found in problems.values() for note in found)

@@ -10,8 +10,9 @@ from typing import Literal, get_args
 
 from orpo.core.records import Message, PreferencePair, Source
 from orpo.data.world.draw import Draw
-from orpo.data.world.families import FAMILIES, Family, Task, draw_task
+from orpo.data.world.families import FAMILIES
 from orpo.data.world.replies import pair_of_replies
+from orpo.data.world.tasks import Family, Task, draw_task
 from orpo.errors import ConfigError
 
 Split = Literal["train", "held_out", "held_out_families"]

@@ -1,0 +1,104 @@
+"""`orpo check`: what is in a data file, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orpo.data.data_report import DataReport
+from orpo.data.limits import OVERLONG_CHOICES, Overlong
+from orpo.errors import ConfigError, DataError
+
+
+def run_check(
+    data: Sequence[str],
+    *,
+    model: str | None,
+    template: str,
+    max_length: int,
+    overlong: str,
+    columns: str | None,
+    max_bad_rows: int,
+    pair_labelled: bool,
+    show: int,
+    as_json: bool,
+) -> None:
+    """Prints the report; raises DataError (exit 3) when the data cannot be trained on."""
+    from orpo.data.checks import check_data
+    from orpo.data.columns import parse_columns
+
+    if overlong not in OVERLONG_CHOICES:
+        raise ConfigError(f"--overlong {overlong!r} is unknown", expected=f"one of {', '.join(OVERLONG_CHOICES)}")
+    if show and not model:
+        raise ConfigError("--show needs --model: a row is shown as that model sees it", fix="add --model FOLDER")
+    tokenizer = _tokenizer(model) if model else None
+    checked = check_data(
+        data,
+        tokenizer=tokenizer,
+        template=template,
+        columns=parse_columns(columns) if columns else None,
+        max_length=max_length if model else None,
+        overlong=cast(Overlong, overlong),
+        max_bad_rows=max_bad_rows,
+        pair_labelled=pair_labelled,
+    )
+    if as_json:
+        typer.echo(json.dumps(checked.report.as_dict()))
+        if not checked.report.ok:
+            raise typer.Exit(DataError.exit_code)
+        return
+    console = Console(soft_wrap=True)
+    _print_report(console, checked.report)
+    if show and checked.store is not None:
+        from orpo.data.preview import preview
+
+        for example in checked.store[:show]:
+            console.print(preview(example, tokenizer))
+    checked.raise_if_errors()
+    console.print(f"ready: {checked.report.pairs:,} pairs can be trained on", style="green", highlight=False)
+
+
+def _tokenizer(model: str) -> Any:
+    from orpo.pipeline.run import quiet_libraries
+    from orpo.training.models import load_tokenizer
+
+    quiet_libraries()
+    return load_tokenizer(model)
+
+
+def _print_report(console: Console, report: DataReport) -> None:
+    """Shape and counts; what was dropped or is odd, with the first places; token statistics."""
+
+    def say(label: str, text: str) -> None:
+        console.print(f"{label:<13}{text}", markup=False, highlight=False)
+
+    say("shape", report.shape)
+    say("rows", f"{report.rows:,} rows, {report.pairs:,} pairs, {report.num_errors:,} errors")
+    for label, counts, first in (("dropped", report.dropped, report.first_dropped), ("warning", report.warnings, report.first_warnings)):
+        for kind, num in counts.items():
+            places = [str(problem.source) for problem in first if problem.kind == kind and problem.source][:3]
+            message = next((problem.message for problem in first if problem.kind == kind), "")
+            say(label, f"{num:,} x {kind}: {message}" + (f" ({', '.join(places)}{', ...' if num > len(places) else ''})" if places else ""))
+    if report.template:
+        say("template", report.template)
+    if report.tokens:
+        console.print(_token_table(report.tokens))
+
+
+def _token_table(tokens: Mapping[str, Any]) -> Table:
+    """Lengths of prompts and answers in tokens."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    for header in ("tokens", "min", "median", "p95", "max", "total"):
+        table.add_column(header, header_style="dim", justify="left" if header == "tokens" else "right")
+    for part in ("prompt", "chosen", "rejected"):
+        figures = tokens[part]
+        table.add_row(part, *(f"{figures[name]:,.0f}" for name in ("min", "median", "p95", "max", "total")))
+    table.add_row("longest row", "", "", "", f"{tokens['longest_row']:,}", f"{tokens['total']:,}")
+    if tokens["rows_cut"]:
+        table.add_row("cut", "", "", "", f"{tokens['rows_cut']:,} rows", f"{tokens['tokens_cut']:,}")
+    return table

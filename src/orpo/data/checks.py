@@ -1,0 +1,232 @@
+"""One pass over all rows of a data set: paths enter; a report, the tokenized pairs and a fingerprint leave. No model is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orpo.core.records import Source
+from orpo.data.data_report import FILE_KINDS, DataReport, Tally, token_statistics
+from orpo.data.formats import Shape, detect_shape, read_pairs
+from orpo.data.gathering import Gathering
+from orpo.data.limits import Overlong
+from orpo.data.row import Problem, Row
+from orpo.data.rows import RowReader, open_data
+from orpo.data.store import TokenStore
+from orpo.data.templates import Template, tokenizer_fingerprint
+from orpo.data.tokenize import JOINED_WORDS, SPECIAL_TOKEN_TEXT
+from orpo.errors import ConfigError, DataError
+
+ROWS_FOR_SHAPE = 64
+_PLACE = re.compile(r"(?P<file>.+):(?P<row>row )?(?P<number>\d+)")
+_TOO_LONG = {"too-long", "prompt-too-long"}
+_NOTE_MESSAGES = {
+    SPECIAL_TOKEN_TEXT: "rows hold the text of a control token, such as </s>: it is encoded as plain text, not as the token",
+    JOINED_WORDS: "rows join the last word of the prompt and the first of the answer: no space or line break stands between them",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedData:
+    """The result of a check. Without a tokenizer there is no `store` and no `template`.
+
+    `fingerprint` changes when the same run would see other data: file hashes in order, rows, tokenizer, template, limits.
+    `prompts` has a 64-bit hash of the prompt of each pair.
+    """
+
+    report: DataReport
+    shapes: tuple[Shape, ...]
+    store: TokenStore | None
+    template: Template | None
+    fingerprint: Mapping[str, Any]
+    prompts: NDArray[np.uint64]
+    failure: DataError | None = None
+
+    def raise_if_errors(self) -> None:
+        """Raises DataError, whose text begins with file and line of the first error, unless the data can be trained on."""
+        if self.failure is not None and len(self.report.errors) == 1:
+            raise self.failure
+        if not self.report.ok:
+            raise _data_error(self.report)
+
+
+def check_data(
+    paths: Sequence[str],
+    *,
+    tokenizer: Any = None,
+    template: str | Template = "auto",
+    columns: Mapping[str, str] | None = None,
+    max_length: int | None = None,
+    overlong: Overlong = "drop",
+    max_bad_rows: int = 0,
+    pair_labelled: bool = False,
+) -> CheckedData:
+    """What is in the rows of `paths` (files, folders, Hub ids), in one pass and bounded memory; with `tokenizer`, also their tokens.
+
+    Problems are gathered, not raised: call `raise_if_errors`. A resolved `template`, such as that of the training data, is used as it
+    is. Raises ConfigError for settings that cannot be, StorageError when the temporary folder is full.
+    """
+    if not paths:
+        raise ConfigError("no data is given", fix="name a file, a folder or a Hub id with --data")
+    seen = Gathering(tokenizer, max_length, overlong)
+    readers: list[RowReader] = []
+    shapes: dict[str, Shape] = {}
+    failure = None
+    for path in paths:
+        try:
+            reader = open_data(path)
+            readers.append(reader)
+            _check_path(path, reader, seen, shapes, columns=columns, choice=template, pair_labelled=pair_labelled)
+        except DataError as error:
+            failure = failure or error
+            seen.tally.add(_as_problem(error, path), is_row=False)
+    _judge(seen, paths, max_bad_rows)
+    return _checked(seen, readers, shapes, max_bad_rows=max_bad_rows, failure=failure)
+
+
+def count_overlap(train: CheckedData, held_out: CheckedData) -> int:
+    """How many held-out pairs have a prompt that is also trained on."""
+    return int(np.isin(held_out.prompts, train.prompts).sum())
+
+
+def _check_path(
+    path: str,
+    reader: RowReader,
+    seen: Gathering,
+    shapes: dict[str, Shape],
+    *,
+    columns: Mapping[str, str] | None,
+    choice: str | Template,
+    pair_labelled: bool,
+) -> None:
+    """Adds the rows of one path to `seen`. Raises DataError when they have no known shape, or not that of the paths before."""
+    items = iter(reader)
+    first, rows = _first_rows(items)
+    if not rows:
+        for problem in _counted(first, seen.tally):
+            assert isinstance(problem, Problem)
+            seen.tally.add(problem)
+        return
+    shape = detect_shape(rows, columns=columns)
+    _ensure_same_shape(path, shape, shapes)
+    shapes[path] = shape
+    seen.use_template(choice, is_chat=shape.is_chat, is_transcript=shape.is_transcript)
+    seen.add(read_pairs(shape, _restartable(_counted(chain(first, items), seen.tally), reader), pair_labelled=pair_labelled))
+
+
+def _restartable(first_pass: Iterator[Row | Problem], reader: RowReader) -> Callable[[], Iterable[Row | Problem]]:
+    """What starts a pass: first the one that told the shape goes on, later ones (labelled answers are read twice) begin anew."""
+    passes = [first_pass]
+    return lambda: passes.pop() if passes else iter(reader)
+
+
+def _first_rows(items: Iterator[Row | Problem]) -> tuple[list[Row | Problem], list[Row]]:
+    """The first items up to the 64th row, and the rows among them."""
+    first: list[Row | Problem] = []
+    rows: list[Row] = []
+    for item in items:
+        first.append(item)
+        if isinstance(item, Row):
+            rows.append(item)
+        if len(rows) == ROWS_FOR_SHAPE:
+            break
+    return first, rows
+
+
+def _counted(items: Iterable[Row | Problem], tally: Tally) -> Iterator[Row | Problem]:
+    """The same items; each row, readable or not, is counted."""
+    for item in items:
+        tally.rows += isinstance(item, Row) or (item.severity != "warning" and item.kind not in FILE_KINDS)
+        yield item
+
+
+def _ensure_same_shape(path: str, shape: Shape, shapes: Mapping[str, Shape]) -> None:
+    for other, known in islice(shapes.items(), 1):
+        if known.name != shape.name:
+            raise DataError(
+                f"the rows of {path} have the shape '{shape.name}', those of {other} the shape '{known.name}'",
+                where=f"{path}:1",
+                doing="reading several files as one data set",
+                expected="the same shape in all files",
+                fix="bring the files into one shape, or train on one of them",
+            )
+
+
+def _judge(seen: Gathering, paths: Sequence[str], max_bad_rows: int) -> None:
+    """What can only be said at the end: nothing is left, or all the same."""
+    tally, num = seen.tally, len(seen.pairs)
+    if num == 0 and tally.num_errors == tally.num_bad_rows <= max_bad_rows:
+        tally.add(_nothing_left(seen, paths[0]), is_row=False)
+    if num == 1:
+        tally.warn("one-row", 1, "there is a single pair")
+    num_different = len(np.unique(np.frombuffer(seen.pairs, dtype=np.uint64))) if num else 0
+    tally.warn("duplicates", num - num_different, "pairs stand in the data more than once")
+    if num > 1 and num_different == 1:
+        tally.warn("all-rows-identical", 1, f"all {num:,} pairs are the same")
+    for kind, message in _NOTE_MESSAGES.items():
+        tally.warn(kind, tally.notes[kind], f"{tally.notes[kind]:,} {message}")
+
+
+def _nothing_left(seen: Gathering, path: str) -> Problem:
+    tally = seen.tally
+    source = Source(path, 1)
+    if tally.dropped and tally.dropped.keys() <= _TOO_LONG and not tally.num_errors:
+        message = (
+            f"all {tally.rows:,} rows are longer than max_length {seen.max_length:,}; the shortest has {seen.shortest_too_long:,} tokens"
+        )
+        return Problem("all-too-long", message, source, fix=f"raise max_length to {seen.shortest_too_long} or more")
+    why = ", ".join(
+        [f"{num:,} {kind}" for kind, num in tally.dropped.items()] + [f"{tally.num_errors:,} with errors"] * bool(tally.num_errors)
+    )
+    return Problem(
+        "no-rows-left", f"no pair is left of {tally.rows:,} rows{f' ({why})' if why else ''}", source, fix="see why rows were dropped"
+    )
+
+
+def _checked(
+    seen: Gathering, readers: Sequence[RowReader], shapes: Mapping[str, Shape], *, max_bad_rows: int, failure: DataError | None
+) -> CheckedData:
+    files = [{"path": str(file.path), "sha256": file.sha256, "size": file.size} for reader in readers for file in reader.files]
+    tokens = token_statistics(seen.store.lengths, seen.tally.notes) if seen.store is not None else None
+    report = seen.tally.report(
+        pairs=len(seen.pairs),
+        shape=" + ".join(dict.fromkeys(shape.name for shape in shapes.values())) or "unknown",
+        max_bad_rows=max_bad_rows,
+        files=tuple(files),
+        template=seen.template.description if seen.template else None,
+        tokens=tokens,
+    )
+    fingerprint: dict[str, Any] = {
+        "files": [file["sha256"] for file in files],
+        "rows": report.rows,
+        "pairs": report.pairs,
+        "tokenizer": tokenizer_fingerprint(seen.tokenizer) if seen.tokenizer is not None else None,
+        "template": seen.template.fingerprint if seen.template else None,
+        "max_length": seen.max_length,
+        "overlong": seen.overlong,
+        "columns": sorted({pair for shape in shapes.values() for pair in shape.columns.items()}),
+    }
+    prompts = np.array(seen.prompts, dtype=np.uint64)
+    return CheckedData(report, tuple(shapes.values()), seen.store, seen.template, fingerprint, prompts, failure)
+
+
+def _as_problem(error: DataError, path: str) -> Problem:
+    match = _PLACE.fullmatch(error.where)
+    source = Source(match["file"], int(match["number"]), match["row"] is None) if match else Source(error.where or path, 1)
+    expected = f"; expected {error.expected}" if error.expected else ""
+    return Problem("unreadable", f"{error.problem}{expected}", source, fix=error.fix)
+
+
+def _data_error(report: DataReport) -> DataError:
+    first, *others = report.errors
+    lines = [first.message, *(f"{problem.source or ''}: {problem.message}" for problem in others)]
+    more = report.num_errors - len(report.errors)
+    lines += [f"... and {more:,} more errors"] * bool(more)
+    summary = f"checking the data: {report.num_errors:,} errors, {report.max_bad_rows:,} bad rows allowed (--max-bad-rows)"
+    return DataError("\n".join(lines), where=str(first.source or ""), doing=summary, fix=first.fix)

@@ -1,0 +1,158 @@
+"""What a check of data found, and the tally it is made from. Problems and token counts enter; a frozen `DataReport` leaves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orpo.data.row import Problem, Severity
+from orpo.data.store import Lengths
+
+NUM_SHOWN = 20
+
+FILE_KINDS = frozenset(
+    {
+        "blank-file",
+        "csv-delimiter",
+        "csv-header",
+        "cut-file",
+        "damaged-file",
+        "empty-file",
+        "line-ends",
+        "not-rows",
+        "unreadable",
+        "utf-16",
+        "wrong-file-type",
+        "zero-bytes",
+    }
+)
+"""Kinds of errors that are about a file: they are no rows, and `max_bad_rows` does not excuse them."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataReport:
+    """What was found in all rows. Of each severity the first 20 problems are kept, all are counted.
+
+    Every row has one fate: rows = pairs + the sum of `dropped` + `num_bad_rows` (with labelled answers two rows make a pair).
+    """
+
+    shape: str
+    rows: int
+    pairs: int
+    errors: tuple[Problem, ...]
+    num_errors: int
+    num_bad_rows: int
+    dropped: Mapping[str, int]
+    warnings: Mapping[str, int]
+    first_dropped: tuple[Problem, ...]
+    first_warnings: tuple[Problem, ...]
+    max_bad_rows: int
+    files: tuple[Mapping[str, Any], ...]
+    template: str | None = None
+    tokens: Mapping[str, Any] | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True when training may start: no error beyond the `max_bad_rows` rows that may be bad."""
+        return self.num_errors == self.num_bad_rows <= self.max_bad_rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object that `orpo check --json` prints."""
+        return {
+            "shape": self.shape,
+            "rows": self.rows,
+            "pairs": self.pairs,
+            "errors": [_as_dict(problem) for problem in self.errors],
+            "num_errors": self.num_errors,
+            "num_bad_rows": self.num_bad_rows,
+            "max_bad_rows": self.max_bad_rows,
+            "ok": self.ok,
+            "dropped": dict(self.dropped),
+            "warnings": dict(self.warnings),
+            "first_dropped": [_as_dict(problem) for problem in self.first_dropped],
+            "first_warnings": [_as_dict(problem) for problem in self.first_warnings],
+            "template": self.template,
+            "tokens": dict(self.tokens) if self.tokens is not None else None,
+            "files": [dict(file) for file in self.files],
+        }
+
+
+@dataclass
+class Tally:
+    """Counts that grow while rows go by."""
+
+    rows: int = 0
+    num_errors: int = 0
+    num_bad_rows: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    warnings: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
+    shown: dict[Severity, list[Problem]] = field(default_factory=lambda: {"error": [], "dropped": [], "warning": []})
+
+    def add(self, problem: Problem, *, is_row: bool = True) -> None:
+        """Counts a problem. An error that is about a file, or about the data as a whole (`is_row` false), is no bad row."""
+        if problem.severity == "error":
+            self.num_errors += 1
+            self.num_bad_rows += is_row and problem.kind not in FILE_KINDS
+        else:
+            (self.dropped if problem.severity == "dropped" else self.warnings)[problem.kind] += 1
+        if len(self.shown[problem.severity]) < NUM_SHOWN:
+            self.shown[problem.severity].append(problem)
+
+    def warn(self, kind: str, num: int, message: str) -> None:
+        """Counts `num` rows under a warning that is told once; none for 0."""
+        if num:
+            self.add(Problem(kind, message, None, "warning"))
+            self.warnings[kind] += num - 1
+
+    def report(self, *, pairs: int, **parts: Any) -> DataReport:
+        """The counts as they are now."""
+        return DataReport(
+            rows=self.rows,
+            pairs=pairs,
+            errors=tuple(self.shown["error"]),
+            num_errors=self.num_errors,
+            num_bad_rows=self.num_bad_rows,
+            dropped=dict(self.dropped.most_common()),
+            warnings=dict(self.warnings.most_common()),
+            first_dropped=tuple(self.shown["dropped"]),
+            first_warnings=tuple(self.shown["warning"]),
+            **parts,
+        )
+
+
+def token_statistics(lengths: Lengths, notes: Mapping[str, int]) -> dict[str, Any]:
+    """Lengths of prompts and answers, how often the chosen one is longer, and what was cut or moved. Empty for no pairs."""
+    if not len(lengths.prompt):
+        return {}
+    parts = {"prompt": lengths.prompt, "chosen": lengths.chosen, "rejected": lengths.rejected}
+    longer = float(np.mean(lengths.chosen > lengths.rejected))
+    longest = int((lengths.prompt + np.maximum(lengths.chosen, lengths.rejected)).max())
+    counts = {name.replace("-", "_"): notes.get(name, 0) for name in ("rows-cut", "answers-cut", "tokens-cut", "boundary-merged")}
+    return {
+        **{name: _figures(part) for name, part in parts.items()},
+        "total": sum(int(part.sum()) for part in parts.values()),
+        "longest_row": longest,
+        "chosen_longer_share": round(longer, 4),
+        **counts,
+    }
+
+
+def _figures(numbers: NDArray[np.int64]) -> dict[str, int | float]:
+    return {
+        "min": int(numbers.min()),
+        "median": float(np.median(numbers)),
+        "p95": int(np.percentile(numbers, 95, method="nearest")),
+        "max": int(numbers.max()),
+        "total": int(numbers.sum()),
+    }
+
+
+def _as_dict(problem: Problem) -> dict[str, Any]:
+    file, line = (problem.source.file, problem.source.number) if problem.source else (None, None)
+    return {"file": file, "line": line, "kind": problem.kind, "message": problem.message, "fix": problem.fix}

@@ -1,0 +1,239 @@
+"""Everything that is decided before a run directory is touched: data checked, template chosen, steps planned, settings made whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import transformers
+
+from orpo.core.tokens import TokenizedExample
+from orpo.data.checks import CheckedData, check_data, count_overlap
+from orpo.data.columns import parse_columns
+from orpo.data.limits import Overlong
+from orpo.data.store import TokenStore
+from orpo.data.templates import Template
+from orpo.engine.precision import Precision, choose_precision
+from orpo.errors import ConfigError
+from orpo.objectives import catalogue
+from orpo.training import models
+from orpo.training.assemble import Plan, enable_checkpointing, plan, use_checkpointing
+from orpo.training.checkpointing import RunIdentity, base_model_facts, run_identity
+from orpo.training.config import ResolvedConfig, TrainConfig
+from orpo.training.environment import environment, machine_line
+from orpo.training.trainer import Examples, Objective
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of the pairs of a store, in the order of `indices`."""
+
+    store: Examples
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> TokenizedExample:
+        return self.store[int(self.indices[index])]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run that could start now. `lengths` are the distinct tokens of each training pair; `held_out` is None without held-out pairs."""
+
+    config: TrainConfig
+    tokenizer: Any
+    shape: models.ModelShape
+    new_token_ids: Sequence[int]
+    store: Examples
+    lengths: Sequence[int]
+    held_out: Examples | None
+    data_report: Mapping[str, Any]
+    objective: Objective
+    options: Mapping[str, Any]
+    plan: Plan
+    precision: Precision
+    identity: RunIdentity
+    world_size: int
+
+    @property
+    def beta(self) -> float:
+        """Weight of the odds ratio term; 0 for an objective without one."""
+        return float(self.options.get("beta", 0.0))
+
+    def model_section(self) -> dict[str, Any]:
+        """What summary.json says about the model and the objective."""
+        return {
+            "model": str(self.config.model),
+            "family": self.shape.family,
+            "objective": self.config.objective,
+            "options": dict(self.options),
+            "beta": self.options.get("beta"),
+            "dtype": str(self.precision.dtype).removeprefix("torch."),
+            "max_steps": self.plan.max_steps,
+            "is_adapter": self.config.use_peft,
+        }
+
+
+def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
+    """The run that `resolved` asks for. Raises ConfigError or DataError before a model is loaded or anything is written."""
+    config = resolved.config
+    for note in resolved.notes:
+        say(f"note         {note}")
+    say(f"machine      {machine_line(environment())}")
+    options = objective_options(config)
+    objective = catalogue.bound(config.objective, options)
+    shape, tokenizer = models.load_shape(str(config.model)), models.load_tokenizer(str(config.model))
+    max_length = models.effective_max_length(config.max_length, shape, is_explicit=resolved.origins["max_length"] != "default")
+    data = _checked(config, config.data, tokenizer, max_length=max_length)
+    held = _checked(config, config.eval_data, tokenizer, max_length=max_length, template=data.template) if config.eval_data else None
+    _, template = _parts(data)
+    for note in models.check_tokenizer(tokenizer, shape, str(config.model), num_new=len(template.new_tokens)):
+        say(f"note         {note}")
+    train_part, held_out = _split(config, data, held)
+    lengths = _lengths(data, train_part)
+    report = _data_report(data, held, train_part, held_out)
+    _say_data(report, data, say)
+    run_plan = plan(config, lengths)
+    precision = choose_precision(config.dtype, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    _say_plan(config, options, run_plan, precision, say)
+    resolved_values = {"precision": str(precision.dtype), "options": dict(options), "max_length": max_length, "max_steps": run_plan.max_steps}
+    identity = run_identity(config, resolved=resolved_values, data=data.fingerprint, base_model=base_model_facts(str(config.model)))
+    return Prepared(
+        config=config,
+        tokenizer=tokenizer,
+        shape=shape,
+        new_token_ids=template.new_token_ids,
+        store=train_part,
+        lengths=lengths,
+        held_out=held_out,
+        data_report=report,
+        objective=objective,
+        options=options,
+        plan=run_plan,
+        precision=precision,
+        identity=identity,
+        world_size=int(os.environ.get("WORLD_SIZE", "1")),
+    )
+
+
+def objective_options(config: TrainConfig) -> dict[str, Any]:
+    """Every option of the objective with its value: what was given, else the default in its signature."""
+    defaults = {option.name: option.default for option in catalogue.objective_options(config.objective)}
+    return {**defaults, **config.objective_options}
+
+
+def _checked(
+    config: TrainConfig, paths: Sequence[str], tokenizer: Any, *, max_length: int, template: Template | None = None
+) -> CheckedData:
+    """All rows of `paths` checked and tokenized in one pass, by `template` where one is resolved. Raises DataError naming file and line."""
+    data = check_data(
+        paths,
+        tokenizer=tokenizer,
+        template=template or config.template,
+        columns=parse_columns(config.columns) if config.columns else None,
+        max_length=max_length,
+        overlong=cast(Overlong, config.overlong),
+        max_bad_rows=config.max_bad_rows,
+        pair_labelled=config.pair_labelled,
+    )
+    data.raise_if_errors()
+    return data
+
+
+def _parts(data: CheckedData) -> tuple[TokenStore, Template]:
+    """The tokenized pairs and the template of data that were checked with a tokenizer."""
+    assert data.store is not None and data.template is not None, "checked without a tokenizer"
+    return data.store, data.template
+
+
+def _split(config: TrainConfig, data: CheckedData, held: CheckedData | None) -> tuple[Part, Part | None]:
+    """Training and held-out pairs: from two sources, or a seeded share of one. Raises ConfigError when nothing is left to train on."""
+    store, _ = _parts(data)
+    num = len(store)
+    if held is not None:
+        held_store, _ = _parts(held)
+        return Part(store, range(num)), Part(held_store, range(len(held_store)))
+    num_held = round(config.holdout * num) if 0 < config.holdout < 1 else int(config.holdout)
+    if not num_held:
+        return Part(store, range(num)), None
+    if num_held >= num:
+        raise ConfigError(f"holdout takes {num_held} of {num} pairs and leaves none to train on", fix="hold out fewer")
+    # A stream of its own: the order of training pairs must not depend on how many are held out.
+    order = np.random.default_rng([config.seed, 2**32]).permutation(num)
+    return Part(store, np.sort(order[num_held:]).tolist()), Part(store, np.sort(order[:num_held]).tolist())
+
+
+def _lengths(data: CheckedData, part: Part) -> list[int]:
+    """Distinct tokens of each pair of `part`."""
+    lengths = _parts(data)[0].lengths
+    total = lengths.prompt + lengths.chosen + lengths.rejected
+    return [int(total[i]) for i in part.indices]
+
+
+def load_body(prepared: Prepared, checkpoint: Path | None, say: Say) -> Any:
+    """The model to train, on its device: from the base, or as `checkpoint` has it. New token rows and LoRA weights are seeded."""
+    config = prepared.config
+    transformers.set_seed(config.seed)
+    dtype = prepared.precision.dtype if config.use_peft else torch.float32
+    source = str(config.model) if config.use_peft or checkpoint is None else str(checkpoint)
+    body = models.load_model(source, dtype=dtype)
+    if config.use_peft or checkpoint is None:
+        models.add_token_rows(body, len(prepared.tokenizer), prepared.new_token_ids, seed=config.seed)
+    if config.use_peft:
+        body = models.with_lora(body, config, new_ids=prepared.new_token_ids)
+        if checkpoint is not None:
+            models.load_adapter(body, checkpoint)
+    tokens = prepared.plan.tokens_per_micro_batch
+    recompute, why = use_checkpointing(config.gradient_checkpointing, body, tokens, bytes_per_number=prepared.precision.dtype.itemsize)
+    if recompute:
+        enable_checkpointing(body)
+    if config.gradient_checkpointing == "auto" and recompute:
+        say(f"memory       gradient checkpointing on ({why})")
+    trained = sum(p.numel() for p in body.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in body.parameters())
+    say(f"model        {config.model}: {total / 1e6:,.1f} M parameters, {trained / 1e6:,.1f} M trained")
+    return body.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _say_plan(config: TrainConfig, options: Mapping[str, Any], run_plan: Plan, precision: Precision, say: Say) -> None:
+    shown = ", ".join(f"{name} {value}" for name, value in options.items())
+    say(f"objective    {config.objective} ({shown})")
+    say(
+        f"steps        {run_plan.max_steps} of {run_plan.pairs_per_step} pairs "
+        f"({run_plan.max_steps / run_plan.steps_per_epoch:.3g} epochs), up to {run_plan.tokens_per_micro_batch:,} tokens at once"
+    )
+    say(f"dtype        {str(precision.dtype).removeprefix('torch.')} ({precision.reason})")
+
+
+def _data_report(data: CheckedData, held: CheckedData | None, train_part: Part, held_out: Part | None) -> dict[str, Any]:
+    """What data_report.json says: the check of the training data, how it was split, and the check of the held-out data."""
+    report: dict[str, Any] = {**data.report.as_dict(), "trained_on": len(train_part), "held_out": len(held_out) if held_out else 0}
+    if held is not None:
+        report["eval_data"] = held.report.as_dict()
+        report["held_out_prompts_also_trained_on"] = count_overlap(data, held)
+    return report
+
+
+def _say_data(report: Mapping[str, Any], data: CheckedData, say: Say) -> None:
+    """One line on the data, one on the template, one for each kind of row dropped or warned about."""
+    say(f"data         {report['rows']:,} rows, {report['pairs']:,} pairs, shape {report['shape']}")
+    held = f"{report['held_out']:,} held out" if report["held_out"] else "none held out (--holdout 0.05, or --eval-data FILE)"
+    say(f"pairs        {report['trained_on']:,} to train on, {held}")
+    _, template = _parts(data)
+    say(f"template     {template.description}")
+    for note in template.notes:
+        say(f"note         {note}")
+    for severity in ("dropped", "warnings"):
+        for kind, num in report[severity].items():
+            say(f"{'dropped' if severity == 'dropped' else 'warning':<13}{num:,} x {kind}")
+    if report.get("held_out_prompts_also_trained_on"):
+        say(f"warning      {report['held_out_prompts_also_trained_on']:,} held-out prompts are also in the training data")

@@ -1,0 +1,65 @@
+"""One process or several: who prints and writes, and how what the first one decided reaches the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def is_first() -> bool:
+    """True for the process that prints and writes files."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def start_ranks() -> None:
+    """Nothing; the process group stands when a launcher started several processes (WORLD_SIZE > 1), and nothing happened otherwise."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        import torch
+        from accelerate import PartialState
+
+        PartialState(cpu=not torch.cuda.is_available())
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """What `make` gives on the first rank, on every rank. Its error, too: no rank is left waiting for one that has gone."""
+    import torch
+
+    if not torch.distributed.is_initialized():
+        return make()
+    box: list[T | BaseException | None] = [None]
+    if is_first():
+        try:
+            box[0] = make()
+        except Exception as error:
+            box[0] = error
+    torch.distributed.broadcast_object_list(box, src=0)
+    if isinstance(box[0], BaseException):
+        raise box[0]
+    return box[0]  # type: ignore[return-value]
+
+
+@contextmanager
+def held_by_first(context: AbstractContextManager[T]) -> Iterator[T]:
+    """The value of `context`, entered on the first rank alone, on every rank."""
+    entered = False
+
+    def enter() -> T:
+        nonlocal entered
+        value = context.__enter__()
+        entered = True
+        return value
+
+    value = from_first(enter)
+    try:
+        yield value
+    except BaseException as error:
+        if entered:
+            context.__exit__(type(error), error, error.__traceback__)
+        raise
+    else:
+        if entered:
+            context.__exit__(None, None, None)

@@ -1,0 +1,264 @@
+"""One run from its settings to its report, in order. Whatever stops it, summary.json says how it ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from orpo.errors import InterruptedRun, OrpoError, OutOfMemoryError
+from orpo.pipeline.prepare import Prepared, load_body, prepare
+from orpo.pipeline.ranks import from_first, held_by_first, is_first, start_ranks
+from orpo.pipeline.results import Judge, evaluation_section, finish_samples, start_samples, write_pages
+from orpo.runs import names
+from orpo.runs.atomic import write_json_atomic, write_text_atomic
+from orpo.runs.metrics import MetricsLog, read_metrics
+from orpo.runs.summary import RunSummary, Status, read_summary, write_summary
+from orpo.training.assemble import build_trainer, training_arguments
+from orpo.training.checkpointing import checkpoint_saver
+from orpo.training.config import ResolvedConfig, to_yaml
+from orpo.training.console import TrainingView
+from orpo.training.environment import environment, peak_memory_gib
+from orpo.training.export import export_model
+from orpo.training.guards import FiniteGuard, SignalCallback, StopSignals
+from orpo.training.place import Place, check_same_run, run_place, settings_hash
+from orpo.training.recording import RecordingCallback
+
+if TYPE_CHECKING:
+    from orpo.training.trainer import PreferenceTrainer
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run: its directory, the folder of the model (or adapter), and what summary.json says."""
+
+    run_dir: Path
+    model_dir: Path
+    summary: RunSummary
+
+
+def run_training(
+    resolved: ResolvedConfig, *, console: Console | None = None, parent: Path = Path("runs"), prefix: str = "", judge: Judge | None = None
+) -> Run:
+    """The finished run of `resolved`. `judge` scores replies to held-out prompts before and after (the built-in world has one).
+
+    Raises the errors of `orpo.errors`; InterruptedRun after a signal, with a valid checkpoint saved.
+    """
+    console = console or Console(quiet=not is_first(), soft_wrap=True)
+    say = Say(console)
+    quiet_libraries()
+    start_ranks()
+    started = time.monotonic()
+    prepared = prepare(resolved, say)
+    config = resolved.config
+    asked = settings_hash({"settings": to_yaml(resolved), "data": prepared.identity.data})
+    prefix = prefix or f"{config.objective}-{Path(str(config.model)).name}"
+    place_context = run_place(config.output_dir, parent=parent, prefix=prefix, asked=asked, fresh=config.fresh, say=say)
+    with held_by_first(place_context) as place:
+        if place.resume:
+            facts = prepared.identity.facts(epoch=0.0, samples_seen=0, world_size=prepared.world_size)
+            from_first(lambda: check_same_run(place.resume, facts, resume_anyway=config.resume_anyway, say=say))  # type: ignore[arg-type]
+        summary = _begin(place, resolved, prepared, asked)
+        with _outcome_recorded(place.run_dir, summary, started):
+            return _train(place, prepared, console=console, say=say, judge=judge, started=started)
+
+
+class Say:
+    """Prints a line for people, on the first rank only; text is shown as it is, never read as markup."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def __call__(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False)
+
+
+def quiet_libraries() -> None:
+    """Nothing; progress bars and advice of the libraries below do not mix with the live table."""
+    import os
+    import warnings
+
+    import datasets
+    import transformers
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    # peft 0.21 reads an attribute that transformers 5.23 renamed; nothing a user can act on.
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+
+
+def _begin(place: Place, resolved: ResolvedConfig, prepared: Prepared, asked: str) -> RunSummary:
+    """The summary of a run that starts or goes on; settings, data report and environment are written."""
+    summary = RunSummary(status="running", command=tuple(environment()["command"]), started=_now())
+    if (place.run_dir / names.SUMMARY).exists():
+        earlier = read_summary(place.run_dir)
+        if place.resume:
+            summary = replace(earlier, status="running", finished=None, exit_code=None, error=None)
+    summary = summary.with_section("asked", asked).with_section("model", prepared.model_section())
+    if is_first():
+        write_summary(place.run_dir, summary)
+        write_text_atomic(place.run_dir / names.CONFIG, to_yaml(resolved))
+        write_json_atomic(place.run_dir / names.DATA_REPORT, prepared.data_report)
+        write_json_atomic(place.run_dir / names.ENVIRONMENT, environment())
+    return summary
+
+
+@contextmanager
+def _outcome_recorded(run_dir: Path, summary: RunSummary, started: float) -> Iterator[None]:
+    """Whatever ends the block with an error ends up in summary.json, before the error goes on."""
+    try:
+        with _memory_errors():
+            yield
+    except BaseException as error:
+        exit_code = error.exit_code if isinstance(error, OrpoError) else 130 if isinstance(error, KeyboardInterrupt) else 1
+        status: Status = "interrupted" if exit_code in (130, 143) else "failed"
+        if is_first():
+            now = replace(read_summary(run_dir), status=status, exit_code=exit_code, error=str(error) or type(error).__name__)
+            write_summary(run_dir, replace(now, finished=_now(), seconds=summary.seconds + time.monotonic() - started))
+        raise
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Out of memory becomes a message with two settings that need less and compute the same."""
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemoryError(
+            f"out of memory: {str(error).splitlines()[0] if str(error) else 'an allocation failed'}",
+            doing=f"training; peak so far {peak_memory_gib():.1f} GiB",
+            fix="halve tokens_per_micro_batch, or set gradient_checkpointing: on; both leave the result the same",
+        ) from error
+
+
+def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judge: Judge | None, started: float) -> Run:
+    """The run itself: load, sample, train, sample, export, report."""
+    run_dir, config = place.run_dir, prepared.config
+    body = load_body(prepared, place.resume.path if place.resume else None, say)
+    say(f"writes       {run_dir}/")
+    if is_first() and not place.resume:
+        start_samples(run_dir, prepared, body, judge=judge)
+    step = place.resume.manifest.step if place.resume else 0
+    if step < prepared.plan.max_steps:
+        _fit(place, prepared, body, console=console, say=say, step=step)
+    model_dir = run_dir / (names.ADAPTER if config.use_peft else names.MODEL)
+    if is_first():
+        export_model(run_dir, body, prepared.tokenizer)
+        sections = finish_samples(run_dir, prepared, body, judge=judge)
+        write_summary(run_dir, _finished(run_dir, prepared, sections, started))
+        write_pages(run_dir, say)
+    return Run(run_dir, model_dir, from_first(lambda: read_summary(run_dir)))
+
+
+def _fit(place: Place, prepared: Prepared, body: Any, *, console: Console, say: Say, step: int) -> None:
+    """Trains from `step` to the end. Raises InterruptedRun after a signal, once its checkpoint is published."""
+    config, run_dir = prepared.config, place.run_dir
+    log = MetricsLog(run_dir / names.METRICS) if is_first() else None
+    if log:
+        log.truncate_after(step)
+    view = TrainingView(console, prepared.plan.max_steps, first_step=step, beta=prepared.beta)
+    signals = StopSignals(view.say)
+    signal_callback = SignalCallback(signals)
+    arguments = training_arguments(
+        config,
+        prepared.plan,
+        run_dir=run_dir,
+        precision=prepared.precision,
+        has_held_out=prepared.held_out is not None,
+        is_resumed=place.resume is not None,
+    )
+    trainer = build_trainer(
+        body,
+        arguments,
+        objective=prepared.objective,
+        run_plan=prepared.plan,
+        seed=config.seed,
+        store=prepared.store,
+        lengths=prepared.lengths,
+        held_out=prepared.held_out,
+        guard=FiniteGuard(_batch_saver(run_dir)),
+        save=checkpoint_saver(
+            run_dir,
+            prepared.identity,
+            tokenizer=prepared.tokenizer,
+            keep=config.save_total_limit,
+            say=view.say,
+            before=log.sync if log else lambda: None,
+        ),
+        callbacks=[signal_callback, RecordingCallback(*([log.append, view.show] if log else []))],
+    )
+    trainer.restore_progress(step, float(last_row(run_dir).get("seconds") or 0.0))
+    with signals, view:
+        trainer.train(resume_from_checkpoint=str(place.resume.path) if place.resume else None)
+    if trainer.guard.num_skipped:
+        say(f"{trainer.guard.num_skipped} steps were not finite and changed nothing; their batches are saved beside the metrics")
+    _stop_if_asked(trainer, signal_callback, run_dir)
+
+
+def _stop_if_asked(trainer: PreferenceTrainer, signals: SignalCallback, run_dir: Path) -> None:
+    if signals.agreed_stop and trainer.state.global_step < trainer.state.max_steps:
+        raise InterruptedRun(
+            f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}; a checkpoint is saved in {run_dir}",
+            signal_number=signals.agreed_stop,
+            fix="the same command again goes on from here",
+        )
+
+
+def _batch_saver(run_dir: Path) -> Any:
+    """A function that writes the batch of a step that was not finite, and returns where."""
+
+    def save(report: dict[str, Any]) -> str:
+        path = run_dir / f"non-finite-step-{report['step']}.json"
+        if is_first():
+            write_json_atomic(path, report)
+        return str(path)
+
+    return save
+
+
+def _finished(run_dir: Path, prepared: Prepared, sections: dict[str, Any], started: float) -> RunSummary:
+    """The summary of a run that is done."""
+    summary = read_summary(run_dir)
+    seconds = summary.seconds + time.monotonic() - started
+    summary = replace(summary, status="done", finished=_now(), seconds=seconds, steps=prepared.plan.max_steps, exit_code=0)
+    for name, content in {**evaluation_section(run_dir), **sections, "cost": _cost(run_dir)}.items():
+        summary = summary.with_section(name, content)
+    return summary
+
+
+def _cost(run_dir: Path) -> dict[str, Any]:
+    """Tokens, pairs and rate of the training steps, and the peak memory of this process."""
+    last = last_row(run_dir)
+    seconds = float(last.get("seconds") or 0.0)
+    tokens = int(last.get("num_tokens") or 0)
+    return {
+        "num_tokens": tokens,
+        "num_pairs": int(last.get("num_pairs") or 0),
+        "training_seconds": seconds,
+        "tokens_per_second": tokens / seconds if seconds else None,
+        "peak_memory_gib": peak_memory_gib(),
+    }
+
+
+def last_row(run_dir: Path) -> dict[str, Any]:
+    """The last training row of metrics.jsonl; {} when there is none."""
+    path = run_dir / names.METRICS
+    rows = [row for row in read_metrics(path) if row["split"] == "train"] if path.exists() else []
+    return rows[-1] if rows else {}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+

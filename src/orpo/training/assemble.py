@@ -1,0 +1,181 @@
+"""Wiring, and nothing else: settings, model and data enter, a trainer that is ready to run leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+
+from orpo.engine.batching import steps_per_epoch
+from orpo.engine.model import PairLogpsModel
+from orpo.engine.precision import Precision
+from orpo.errors import ConfigError
+from orpo.training.guards import FiniteGuard
+from orpo.training.trainer import Examples, Objective, PreferenceTrainer, StepSettings
+
+if TYPE_CHECKING:
+    from orpo.training.config import TrainConfig
+
+SMALLEST_AUTO_BUDGET = 8192
+"""Tokens of a micro-batch when nothing is said: enough to keep a CPU busy, small enough for a laptop. More where one pair needs it."""
+
+NEVER = 10**9
+"""A step that no run reaches: the Trainer then acts at the last step alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will do, worked out before a model is loaded."""
+
+    num_pairs: int
+    pairs_per_step: int
+    steps_per_epoch: int
+    max_steps: int
+    tokens_per_micro_batch: int
+
+
+def plan(config: TrainConfig, lengths: Sequence[int]) -> Plan:
+    """Steps and token budget for training pairs of `lengths` distinct tokens. Raises ConfigError when a pair exceeds the given budget."""
+    per_epoch = steps_per_epoch(len(lengths), config.pairs_per_step)
+    max_steps = config.max_steps if config.max_steps > 0 else max(1, ceil(config.num_train_epochs * per_epoch))
+    longest = max(lengths)
+    budget = config.tokens_per_micro_batch
+    if budget == "auto":
+        budget = max(SMALLEST_AUTO_BUDGET, longest)
+    elif longest > int(budget):
+        raise ConfigError(
+            f"tokens_per_micro_batch is {budget}, but the longest pair has {longest} tokens",
+            fix=f"set tokens_per_micro_batch to {longest} or more, or lower max_length",
+        )
+    return Plan(len(lengths), config.pairs_per_step, per_epoch, max_steps, int(budget))
+
+
+def training_arguments(
+    config: TrainConfig, run_plan: Plan, *, run_dir: Path, precision: Precision, has_held_out: bool, is_resumed: bool
+) -> transformers.TrainingArguments:
+    """The Trainer's own settings. Its batch is one optimizer step, so nothing is accumulated by it."""
+    arguments = transformers.TrainingArguments(
+        output_dir=str(run_dir),
+        max_steps=run_plan.max_steps,
+        per_device_train_batch_size=config.pairs_per_step,
+        gradient_accumulation_steps=1,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.lr_scheduler_type,
+        warmup_steps=config.warmup_steps,
+        weight_decay=config.weight_decay,
+        adam_beta1=config.adam_beta1,
+        adam_beta2=config.adam_beta2,
+        max_grad_norm=config.max_grad_norm,
+        optim=config.optim,
+        logging_steps=config.logging_steps,
+        logging_first_step=True,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps" if has_held_out else "no",
+        eval_steps=config.eval_steps or NEVER,
+        eval_on_start=has_held_out and not is_resumed,
+        save_strategy="steps",
+        save_steps=config.save_steps or NEVER,
+        bf16=precision.dtype == torch.bfloat16,
+        use_cpu=not torch.cuda.is_available(),
+        seed=config.seed,
+        report_to=list(config.report_to) if not isinstance(config.report_to, str) else config.report_to,
+        run_name=run_dir.name,
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_num_workers=0,
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,
+        log_level="warning",
+    )
+    # Several GPUs in one process would mean nn.DataParallel, which knows neither our batches nor our counts.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+class LastStepIsLogged(transformers.TrainerCallback):  # type: ignore[misc]
+    """The last step is logged whatever `logging_steps` is, so that a short run shows something."""
+
+    def on_step_end(self, args: Any, state: transformers.TrainerState, control: transformers.TrainerControl, **_: Any) -> None:
+        """Called by the Trainer after each optimizer step."""
+        control.should_log |= state.global_step >= state.max_steps
+
+
+class ChangedSettingsApply(transformers.TrainerCallback):  # type: ignore[misc]
+    """After a resume, learning rate and optimizer settings are those of the config, not those stored with the optimizer."""
+
+    def on_train_begin(
+        self, args: transformers.TrainingArguments, state: Any, control: Any, optimizer: Any = None, lr_scheduler: Any = None, **_: Any
+    ) -> None:
+        """Sets the base learning rate and lets the schedule work out the current one; a no-op when nothing was changed."""
+        schedules = getattr(lr_scheduler, "lr_lambdas", None)
+        if schedules is None or all(base == args.learning_rate for base in lr_scheduler.base_lrs):
+            return
+        lr_scheduler.base_lrs = [args.learning_rate] * len(lr_scheduler.base_lrs)
+        for group, schedule in zip(optimizer.param_groups, schedules, strict=True):
+            group["initial_lr"] = args.learning_rate
+            group["lr"] = args.learning_rate * schedule(lr_scheduler.last_epoch)
+
+
+def build_trainer(
+    body: Any,
+    arguments: transformers.TrainingArguments,
+    *,
+    objective: Objective,
+    run_plan: Plan,
+    seed: int,
+    store: Examples,
+    lengths: Sequence[int],
+    held_out: Examples | None,
+    guard: FiniteGuard,
+    save: Callable[[PreferenceTrainer], Path],
+    callbacks: list[transformers.TrainerCallback],
+) -> PreferenceTrainer:
+    """The trainer of `body`: log-probs by the engine, loss by `objective`, checkpoints by `save`."""
+    settings = StepSettings(objective, lengths, run_plan.pairs_per_step, run_plan.tokens_per_micro_batch, seed)
+    return PreferenceTrainer(
+        PairLogpsModel(body),
+        arguments,
+        settings=settings,
+        store=store,
+        eval_store=held_out,
+        guard=guard,
+        save=save,
+        callbacks=[LastStepIsLogged(), ChangedSettingsApply(), *callbacks],
+    )
+
+
+def activation_gib(body: Any, tokens: int, *, bytes_per_number: int) -> float:
+    """A rough estimate of what a micro-batch of `tokens` keeps for the backward pass: about 34 numbers of hidden size per token and layer,
+    and three of vocabulary size per token for logits and log-softmax in fp32."""
+    text = body.config.get_text_config()
+    layers = 34 * text.hidden_size * text.num_hidden_layers * bytes_per_number
+    return float(tokens * (layers + 3 * 4 * text.vocab_size)) / 2**30
+
+
+def use_checkpointing(choice: str, body: Any, tokens: int, *, bytes_per_number: int) -> tuple[bool, str]:
+    """Whether to recompute activations in the backward pass, and why. 'auto' does it when they would take over 60 % of free memory."""
+    if choice != "auto":
+        return choice == "on", "as asked"
+    need, free = activation_gib(body, tokens, bytes_per_number=bytes_per_number), free_gib()
+    verdict = need > 0.6 * free
+    return verdict, f"activations of one micro-batch: about {need:.1f} GiB, free: {free:.1f} GiB"
+
+
+def free_gib() -> float:
+    """Free memory of the device that trains, in GiB."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0] / 2**30
+    import psutil
+
+    return float(psutil.virtual_memory().available) / 2**30
+
+
+def enable_checkpointing(body: Any) -> None:
+    """Nothing; `body` recomputes activations. Non-reentrant, so that LoRA on a frozen base needs no input gradients."""
+    enable = getattr(body, "activation_checkpointing_enable", None) or body.gradient_checkpointing_enable
+    enable({"use_reentrant": False})

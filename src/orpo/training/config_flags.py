@@ -1,0 +1,93 @@
+"""The flags of `orpo train`, made from the settings, for a command line to turn into options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from orpo.objectives.catalogue import OBJECTIVES
+from orpo.training.config_elsewhere import LATER
+from orpo.training.config_fields import DEFAULTS, FIELDS, LOSS, About, option_about
+
+_TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "count or share": float}
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag. `type` is of a single value; with `is_list` it may be given several times.
+
+    A command line hands over None for a flag that was not given, and prints `default_text` ('' for none) as its default.
+    `off_flag` is that of a truth value, '' for others. A hidden flag exists so that naming it is answered.
+    """
+
+    flag: str
+    name: str
+    type: type
+    default: Any
+    default_text: str
+    help: str
+    choices: tuple[str, ...]
+    group: str
+    off_flag: str = ""
+    is_list: bool = False
+    is_hidden: bool = False
+
+
+def flag_table() -> list[Flag]:
+    """Every flag: settings in their order with the options of all objectives among them, then the hidden ones."""
+    flags = [_flag(name, about, DEFAULTS[name]) for name, about in FIELDS.items()]
+    after = max(position for position, flag in enumerate(flags) if flag.group == LOSS) + 1
+    return [*flags[:after], *_option_flags(), *flags[after:], *_hidden_flags()]
+
+
+def _flag(name: str, about: About, default: Any) -> Flag:
+    dashed = name.replace("_", "-")
+    details = ", ".join(part for part in (about.unit, about.range_text) if part)
+    return Flag(
+        flag=f"--{dashed}",
+        name=name,
+        type=_TYPES.get(about.kind, str),
+        default=default,
+        default_text=_default_text(default),
+        help=f"{about.help} ({details})" if details else about.help,
+        choices=about.choices,
+        group=about.group,
+        off_flag=f"--no-{dashed}" if about.kind == "bool" else "",
+        is_list=about.kind == "paths",
+    )
+
+
+def _default_text(default: Any) -> str:
+    """'' where nothing is set or a switch is off."""
+    return "" if default in (None, "", ()) or default is False else f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _option_flags() -> list[Flag]:
+    """One flag per option of any objective; the default text names the objectives where they differ."""
+    having: dict[str, dict[str, tuple[About, Any]]] = {}
+    for objective in OBJECTIVES:
+        for name, found in option_about(objective).items():
+            having.setdefault(name, {})[objective] = found
+    return [_option_flag(name, found) for name, found in having.items()]
+
+
+def _option_flag(name: str, having: dict[str, tuple[About, Any]]) -> Flag:
+    about, default = next(iter(having.values()))
+    defaults = {objective: value for objective, (_, value) in having.items()}
+    is_one = len(set(defaults.values())) == 1
+    text = _default_text(default) if is_one else ", ".join(f"{_default_text(value)} ({objective})" for objective, value in defaults.items())
+    named = f"{about.help} (of {', '.join(having)})" if len(having) < len(OBJECTIVES) else about.help
+    plain = About(named, about.kind, about.group, about.choices)  # the text from the objective's docstring names the range
+    flag = _flag(name, plain, default if is_one else None)
+    return Flag(flag.flag, name, flag.type, flag.default, text, flag.help, flag.choices, flag.group, flag.off_flag)
+
+
+_HIDDEN: dict[str, type] = {"load_in_4bit": bool, "load_in_8bit": bool, "num_processes": int}
+
+
+def _hidden_flags() -> list[Flag]:
+    """Flags of settings that come later: given, they are answered by name instead of 'no such option'."""
+    return [
+        Flag(f"--{name.replace('_', '-')}", name, kind, None, "", LATER[name], (), "Later", is_hidden=True)
+        for name, kind in _HIDDEN.items()
+    ]

@@ -1,0 +1,114 @@
+"""Starts `orpo train` again and again, kills it at chosen moments, and compares what is left with a run nobody touched.
+
+Loaded by path: the suite runs a few kills, `make soak` fifty.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Tally:
+    """What happened: kills, how many of them while a checkpoint was being written, and how often the run went on afterwards."""
+
+    kills: int = 0
+    inside_a_save: int = 0
+    resumed: int = 0
+    from_scratch: int = 0
+    outputs: list[str] = field(default_factory=list)
+
+
+def train_command(model: Path, data: Path, run_dir: Path, extra: Sequence[str] = ()) -> list[str]:
+    """A run of 40 steps that saves after every second one."""
+    return [
+        *(sys.executable, "-m", "orpo", "train", "--model", str(model), "--data", str(data), "--output-dir", str(run_dir)),
+        *("--max-steps", "40", "--save-steps", "2", "--save-total-limit", "3", "--pairs-per-step", "4", "--learning-rate", "1e-3"),
+        *("--dtype", "float32", "--logging-steps", "1", "--num-samples", "0", "--seed", "3", *extra),
+    ]
+
+
+def environment() -> dict[str, str]:
+    """One thread per process, so that sums are made in the same order in every run; no network."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CI": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def state_hashes(run_dir: Path) -> dict[str, str]:
+    """sha256 of the final weights, optimizer, schedule and RNG: the files that must be the same to the last bit."""
+    newest = max(run_dir.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    names = ["optimizer.pt", "scheduler.pt", "rng_state.pth", *(path.name for path in newest.glob("*.safetensors"))]
+    return {f"{newest.name}/{name}": hashlib.sha256((newest / name).read_bytes()).hexdigest() for name in names}
+
+
+def finish(command: Sequence[str]) -> str:
+    """Runs `command` to its end and returns its output."""
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def kill_until_done(command: Sequence[str], run_dir: Path, *, num_kills: int, seed: int, start_over: Callable[[], None]) -> Tally:
+    """Kills `command` `num_kills` times, every other time while a checkpoint is being written, restarting it after each.
+
+    When a run ends before its kill, `start_over` removes it and the count goes on: every kill hits a run that is going.
+    """
+    tally, moments = Tally(), random.Random(seed)
+    while tally.kills < num_kills:
+        want_save = tally.kills % 2 == 0
+        had_checkpoint = any(run_dir.glob("checkpoint-*"))
+        process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        hit = _kill_inside_save(process, run_dir, moments) if want_save else _kill_any_time(process, run_dir, moments)
+        output = process.communicate()[0]
+        tally.outputs.append(output)
+        if process.returncode == 0:
+            start_over()
+            continue
+        assert process.returncode == -signal.SIGKILL, f"exit {process.returncode}\n{output}"
+        tally.kills += 1
+        tally.inside_a_save += hit
+        if had_checkpoint:
+            tally.resumed += "resuming from checkpoint-" in output
+            tally.from_scratch += "resuming from checkpoint-" not in output and "step 1/40" in output
+    return tally
+
+
+def _staging(run_dir: Path) -> bool:
+    return any(run_dir.glob(".staging-*"))
+
+
+def _kill_inside_save(process: subprocess.Popen[str], run_dir: Path, moments: random.Random) -> bool:
+    """Kills a moment after one of the next few saves began; True when it was still being written."""
+    skip = moments.randrange(4)
+    while process.poll() is None:
+        if _staging(run_dir):
+            if skip == 0:
+                time.sleep(moments.random() * 0.02)
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                return _staging(run_dir)
+            skip -= 1
+            while _staging(run_dir) and process.poll() is None:
+                time.sleep(0.0002)
+        time.sleep(0.0002)
+    return False
+
+
+def _kill_any_time(process: subprocess.Popen[str], run_dir: Path, moments: random.Random) -> bool:
+    """Kills at a moment up to a second after training began, wherever it is then."""
+    log = run_dir / "metrics.jsonl"
+    before = log.stat().st_mtime_ns if log.exists() else 0
+    while process.poll() is None and (not log.exists() or log.stat().st_mtime_ns == before):
+        time.sleep(0.001)
+    time.sleep(moments.random())
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return _staging(run_dir)
