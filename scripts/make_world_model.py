@@ -23,7 +23,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from orpo.data.world import builtin_model_path
-from orpo.data.world.corpus import Turns, conversations, statements
+from orpo.data.world.corpus import Turns, conversations, sheets
 
 END_OF_TEXT, TURN_START, TURN_END, PAD = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"
 CONTROL = [END_OF_TEXT, TURN_START, TURN_END, PAD]
@@ -31,7 +31,7 @@ VOCABULARY = 1024
 ROW_TOKENS = 160
 ROWS_PER_STEP = 24
 LEARNING_RATE = 3e-3
-PLAIN_SHARE = 0.1
+PLAIN_SHARE = 0.2
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
@@ -45,9 +45,9 @@ def as_text(turns: Turns) -> str:
 
 
 def texts(seed: int) -> Iterator[str]:
-    """Endless documents: mostly conversations, now and then a plain paragraph."""
+    """Endless documents: mostly conversations, now and then a sheet of plain facts."""
     every = round(1 / PLAIN_SHARE)
-    talk, plain = conversations(seed=seed), statements(seed=seed)
+    talk, plain = conversations(seed=seed), sheets(seed=seed)
     number = 0
     while True:
         yield next(plain) + END_OF_TEXT if number % every == every - 1 else as_text(next(talk))

@@ -70,7 +70,7 @@ DATA_ERRORS: list[tuple[str, str, bytes, str, tuple[str, ...]]] = [
     ("null content", "a.jsonl", lines(CHAT, {**CHAT, "chosen": [{"role": "assistant", "content": None}]}), "a.jsonl:2", ("content",)),
     ("mixed chat and plain rows", "a.jsonl", lines(CHAT, GOOD), "a.jsonl:2", ()),
     ("answer by the user", "a.jsonl", lines(CHAT, {**CHAT, "chosen": [{"role": "user", "content": "x"}]}), "a.jsonl:2", ()),
-    ("images", "a.jsonl", lines({**GOOD, "images": ["a.png"]}, {**GOOD, "images": ["b.png"]}), "a.jsonl", ("image", "not supported")),
+    ("images", "a.jsonl", lines({**GOOD, "images": ["a.png"]}, {**GOOD, "images": ["b.png"]}), "a.jsonl", ("image", "supported")),
     ("empty prompt", "a.jsonl", lines(good(1)[0], {**GOOD, "prompt": ""}), "a.jsonl:2", ("prompt",)),
     ("nothing in common", "a.jsonl", lines({"chosen": "abc def", "rejected": "xyz uvw"}, {"chosen": "k l m", "rejected": "n o p"}), "a.jsonl:1", ()),
     ("labelled rows", "a.jsonl", lines(*({"prompt": f"p {i // 2}", "completion": f"c {i}", "label": i % 2 == 0} for i in range(6))), "a.jsonl", ("--pair-labelled",)),
@@ -174,7 +174,7 @@ COUNTED: list[tuple[str, str, bytes, int, set[str], set[str]]] = [
     ("tsv", "a.tsv", b"prompt\tchosen\trejected\nx1\ty\tz\nx2\ty\tz\n", 2, set(), set()),
     ("chosen equals rejected", "a.jsonl", lines(*good(2), {**GOOD, "rejected": GOOD["chosen"]}), 2, {"identical"}, set()),
     ("empty answer", "a.jsonl", lines(*good(2), {**GOOD, "rejected": "  "}), 2, {"empty-answer"}, set()),
-    ("duplicates", "a.jsonl", lines(*good(2), *good(2)), 4, set(), {"duplicate"}),
+    ("duplicates", "a.jsonl", lines(*good(2), *good(2)), 4, set(), {"duplicates"}),
     ("one row", "a.jsonl", lines(*good(1)), 1, set(), {"one-row"}),
     ("control characters", "a.jsonl", lines(*good(2), {**GOOD, "chosen": "a\u0007b"}), 3, set(), {"control-characters"}),
 ]

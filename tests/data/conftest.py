@@ -12,7 +12,7 @@ from orpo.core.records import Conversation, Message, PreferencePair, Source
 
 TEXT = [
     "the quick brown fox jumps over the lazy dog. What is the capital of this country? It is Paris, a large city near the sea.",
-    "\n\nHuman: hello, can you help me bake bread?\n\nAssistant: hi there, mix flour, water, salt and yeast: 1/2 cup <b>each</b> | stir_well",
+    "\n\nHuman: hello, can you help me bake bread?\n\nAssistant: hi there, mix flour, water and yeast: 1/2 cup <b>each</b> | stir_well",
 ] * 4
 SPECIAL = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
 CHATML = (
@@ -90,13 +90,13 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
     return TOKENIZERS[request.param]()
 
 
-@pytest.fixture()
+@pytest.fixture
 def byte_tokenizer() -> Any:
     """A byte-level tokenizer without a chat template."""
     return byte_level()
 
 
-@pytest.fixture()
+@pytest.fixture
 def chat_tokenizer() -> Any:
     """A byte-level tokenizer with a ChatML template of its own."""
     tokenizer = byte_level()
@@ -104,19 +104,19 @@ def chat_tokenizer() -> Any:
     return tokenizer
 
 
-@pytest.fixture()
+@pytest.fixture
 def base_tokenizer() -> Any:
     """A byte-level tokenizer that knows nothing of ChatML."""
     return byte_level(special=["<unk>", "<s>", "</s>"])
 
 
-@pytest.fixture()
+@pytest.fixture
 def text_pair() -> Callable[..., PreferencePair]:
     """Makes a pair of plain texts."""
     return lambda prompt, chosen, rejected, line=1: PreferencePair(prompt, chosen, rejected, Source("data.jsonl", line))
 
 
-@pytest.fixture()
+@pytest.fixture
 def chat_pair() -> Callable[..., PreferencePair]:
     """Makes a pair of messages: the prompt is one user turn, or (role, content) turns."""
 

@@ -61,6 +61,7 @@ def test_array_object_per_line_and_data_key_are_told_apart_by_content_not_by_nam
         ('[{"a": 1}\n]\n{"a": 2}\n', [(1, {"a": 1}), (3, "malformed-json")]),
         ('[\n{"a": 1, "a": 2},\n{"a": tru}]', [(2, "duplicate-key"), (3, "malformed-json")]),
         ('{\n "rows": [{"a": 1}]\n}', [(1, "not-rows")]),
+        ('{"rows": [\n{"a": 1}\n]}', [(1, "not-rows")]),
         ('{"data": [\n{"a": 1}], "data": [{"a": 2}]}', [(2, {"a": 1}), (2, "duplicate-key")]),
     ],
 )
@@ -70,7 +71,9 @@ def test_a_broken_document_is_named_at_its_line_and_the_rows_around_are_read(
     assert read(tmp_path / "a.json", content) == expected
 
 
-def test_the_column_of_an_error_counts_from_the_start_of_the_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunk", [1, 5, 2**16])
+def test_the_column_of_an_error_counts_from_the_start_of_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(json_scanner, "CHUNK", chunk)
     (tmp_path / "a.json").write_text('[\n{"a": 1}, {"a" 2}]')
     problem = list(open_data(str(tmp_path / "a.json")))[1]
     assert isinstance(problem, Problem)
@@ -87,13 +90,26 @@ def test_a_key_that_holds_rows_under_another_name_is_not_guessed_but_named(tmp_p
 @pytest.mark.parametrize(
     "giant", ['{"a": "' + "\\\\" * 5000 + '"}', '{"a": "' + '\\"}' * 5000 + '"}', '{"a": [' + "[1]," * 5000 + "2]}", '"' + "x" * 9000 + '"']
 )
-@pytest.mark.parametrize("chunk", [3, 64])
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 64])
 def test_a_giant_element_is_dropped_without_losing_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, giant: str, chunk: int
 ) -> None:
     monkeypatch.setattr(json_scanner, "CHUNK", chunk)
     content = f'[{{"a": 1}},\n{giant},\n{{"a": 3}}]'
     assert read(tmp_path / "a.json", content, max_row_bytes=100) == [(1, {"a": 1}), (2, "giant-line"), (3, {"a": 3})]
+
+
+def test_a_long_list_of_strings_is_not_scanned_again_for_each_string(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    class Counting:
+        match = staticmethod(lambda *arguments: tries.append(1) or whole.match(*arguments))
+
+    whole = json_scanner._TO_BRACKET
+    monkeypatch.setattr(json_scanner, "_TO_BRACKET", Counting)
+    row = {"a": ["word"] * 50_000}
+    assert read(tmp_path / "a.json", json.dumps([row])) == [(1, row)]
+    assert len(tries) < 50  # one for each bracket and each chunk
 
 
 values = st.recursive(

@@ -9,7 +9,7 @@ from orpo.data.control_text import ControlText
 from orpo.data.rendering import Renderer
 from orpo.data.templates import resolve_template, tokenizer_fingerprint
 from orpo.data.time_budget import OverTimeError, TimeBudget
-from orpo.data.tokenize import PairTokenizer, tokenize_pair
+from orpo.data.tokenize import tokenize_pair
 from orpo.errors import ConfigError
 
 ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% for k in range(99999) %}{% endfor %}{% endfor %}{% endfor %}"
@@ -89,7 +89,9 @@ def test_chatml_refuses_tools_rather_than_leave_them_out(base_tokenizer, chat_pa
 
 def test_a_template_file_is_used_and_stays_with_the_tokenizer(byte_tokenizer, tmp_path, chat_pair):
     path = tmp_path / "mine.jinja"
-    path.write_text("{% for m in messages %}[{{ m.role }}]{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}")
+    path.write_text(
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
     template = resolve(byte_tokenizer, str(path))
     assert (template.kind, template.description) == ("file", "the template file mine.jinja")
     item = tokenize_pair(chat_pair("What?", "Paris", "sea"), byte_tokenizer, template)
@@ -108,7 +110,7 @@ def test_a_template_file_is_used_and_stays_with_the_tokenizer(byte_tokenizer, tm
 def test_a_template_that_cannot_be_used_is_told_before_any_row(byte_tokenizer, tmp_path, source, said):
     path = tmp_path / "bad.jinja"
     path.write_text(source)
-    with pytest.raises(ConfigError, match="bad.jinja") as raised:
+    with pytest.raises(ConfigError, match=r"bad\.jinja") as raised:
         resolve(byte_tokenizer, str(path))
     assert said in str(raised.value)
 
@@ -124,7 +126,9 @@ def test_a_template_that_never_ends_is_stopped_before_any_row(byte_tokenizer, tm
 
 
 def test_a_template_that_never_ends_on_some_rows_makes_problems_of_those_and_gives_up_after_three(byte_tokenizer, chat_pair):
-    byte_tokenizer.chat_template = "{% if 'x' in messages[0].content %}" + ENDLESS + "{% endif %}{% for m in messages %}{{ m.content }}</s>{% endfor %}"
+    byte_tokenizer.chat_template = (
+        "{% if 'x' in messages[0].content %}" + ENDLESS + "{% endif %}{% for m in messages %}{{ m.content }}</s>{% endfor %}"
+    )
     template = resolve(byte_tokenizer)
     renderer = Renderer(byte_tokenizer, template, ControlText(byte_tokenizer), seconds_per_row=0.2)
     with renderer.budget() as budget:
@@ -203,7 +207,9 @@ def test_named_templates_are_chosen_by_the_tokenizer_and_tools_get_theirs(byte_t
 def test_fingerprints_tell_templates_and_tokenizers_apart_and_repeat(build, base_tokenizer):
     same, other = build["byte-level"](special=["<unk>", "<s>", "</s>"]), build["sentencepiece"]()
     assert tokenizer_fingerprint(base_tokenizer) == tokenizer_fingerprint(same) != tokenizer_fingerprint(other)
-    same("some text", padding="max_length", truncation=True, max_length=8) if same.pad_token else same("some text", truncation=True, max_length=2)
+    same("some text", padding="max_length", truncation=True, max_length=8) if same.pad_token else same(
+        "some text", truncation=True, max_length=2
+    )
     assert tokenizer_fingerprint(base_tokenizer) == tokenizer_fingerprint(same)
     raw, transcript = resolve(same, "raw", is_chat=False).fingerprint, resolve(same, "raw").fingerprint
     chatml = resolve(same, "chatml").fingerprint
@@ -212,11 +218,11 @@ def test_fingerprints_tell_templates_and_tokenizers_apart_and_repeat(build, base
     assert tokenizer_fingerprint(same) != tokenizer_fingerprint(build["byte-level"](special=["<unk>", "<s>", "</s>"]))
 
 
-def test_a_tokenizer_used_before_with_truncation_is_not_cut_here(byte_tokenizer, text_pair):
-    text = text_pair("What is the capital of this country?", " It is Paris", " sea")
-    template = resolve(byte_tokenizer, "raw", is_chat=False)
-    expected = tokenize_pair(text, byte_tokenizer, template)
-    byte_tokenizer("a text", truncation=True, max_length=2)
-    byte_tokenizer.split_special_tokens = True
-    found = next(PairTokenizer(byte_tokenizer, template).stream([text])).result
-    assert found.prompt_ids.tolist() == expected.prompt_ids.tolist()
+def test_what_a_tokenizer_was_used_for_before_changes_nothing(chat_tokenizer, chat_pair):
+    pair = chat_pair("What is the capital of this country?", "It is Paris", "the sea")
+    template = resolve(chat_tokenizer)
+    expected = tokenize_pair(pair, chat_tokenizer, template)
+    for options in ({"truncation": True, "max_length": 2}, {"split_special_tokens": True}):
+        chat_tokenizer("a text </s>", **options)
+        found = tokenize_pair(pair, chat_tokenizer, template)
+        assert found.prompt_ids.tolist() == expected.prompt_ids.tolist()

@@ -19,7 +19,8 @@ NO_END = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor 
 COUNTS_TURNS = "{{ messages | length }} turns{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}"
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + NO_END
 TOOLS_AS_JSON = (
-    "{% if tools %}{{ tools | tojson(ensure_ascii=true) }}{% endif %}{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if tools %}{{ tools | tojson(ensure_ascii=true) }}{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>\n{% endfor %}"
 )
 
 
@@ -54,8 +55,12 @@ def test_prompt_and_completion_ids_are_exactly_what_the_tokenizer_gives_for_the_
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.text("ab th\nqu. ", max_size=12), st.text("ab th\nqu. ", min_size=1, max_size=12), st.text("ab th\nqu. ", min_size=1, max_size=12))
-def test_wherever_a_text_is_cut_its_ids_are_those_of_the_whole_and_the_completion_holds_the_whole_answer(tokenizer, prompt, chosen, rejected):
+@given(
+    st.text("ab th\nqu. ", max_size=12), st.text("ab th\nqu. ", min_size=1, max_size=12), st.text("ab th\nqu. ", min_size=1, max_size=12)
+)
+def test_wherever_a_text_is_cut_its_ids_are_those_of_the_whole_and_the_completion_holds_the_whole_answer(
+    tokenizer, prompt, chosen, rejected
+):
     result = tokenize_pair(PreferencePair(prompt, chosen, rejected, Source("x", 1)), tokenizer, raw(tokenizer))
     if isinstance(result, Problem):
         assert not chosen.strip() or not rejected.strip() or chosen == rejected
@@ -187,7 +192,9 @@ def test_control_tokens_typed_in_a_chat_are_text_while_the_templates_own_stay_to
     for row, answer in zip(rows(outcome.result), (f"it is {typed}", "sea"), strict=True):
         start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
         assert [number for number in row if number in tokenizer.added_tokens_decoder] == [start, end, start, end]
-        assert tokenizer.decode(row).replace(" ", "") == f"<|im_start|>say{typed}now<|im_end|><|im_start|>{answer}<|im_end|>".replace(" ", "")
+        assert tokenizer.decode(row).replace(" ", "") == f"<|im_start|>say{typed}now<|im_end|><|im_start|>{answer}<|im_end|>".replace(
+            " ", ""
+        )
 
 
 @pytest.mark.parametrize("typed", ["</s>", "<s> ", "<|im_end|>"])

@@ -40,7 +40,7 @@ def run(launcher: list[str], model: Path, data: Path, run_dir: Path, budget: int
 
 
 def test_losses_and_weights_do_not_depend_on_micro_batches_or_ranks(tiny_llama: Path, pairs_file: Path, tmp_path: Path) -> None:
-    pair = 1 + 7 + 6 + 1 + 5 + 1  # BOS is not added by this tokenizer's own settings; see the assertion on the data report
+    pair = 7 + (6 + 1) + (5 + 1)  # the prompt once, each answer with its end token; this tokenizer adds no BOS
     whole_losses, whole_weights = run([sys.executable], tiny_llama, pairs_file, tmp_path / "1x8", 8 * pair)
     report = json.loads((tmp_path / "1x8" / "data_report.json").read_text())
     assert report["pairs"] == 24

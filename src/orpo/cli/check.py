@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from orpo.data.data_report import DataReport
-from orpo.data.limits import OVERLONG_CHOICES, Overlong
+from orpo.data.limits import OVERLONG_CHOICES
 from orpo.errors import ConfigError, DataError
 
 
@@ -43,7 +43,7 @@ def run_check(
         template=template,
         columns=parse_columns(columns) if columns else None,
         max_length=max_length if model else None,
-        overlong=cast(Overlong, overlong),
+        overlong=overlong,
         max_bad_rows=max_bad_rows,
         pair_labelled=pair_labelled,
     )

@@ -210,7 +210,7 @@ def _checked(
         "template": seen.template.fingerprint if seen.template else None,
         "max_length": seen.max_length,
         "overlong": seen.overlong,
-        "columns": sorted({pair for shape in shapes.values() for pair in shape.columns.items()}),
+        "columns": {role: name for shape in shapes.values() for role, name in shape.columns.items()},
     }
     prompts = np.array(seen.prompts, dtype=np.uint64)
     return CheckedData(report, tuple(shapes.values()), seen.store, seen.template, fingerprint, prompts, failure)

@@ -49,9 +49,9 @@ class Gathering:
         """Settles the template, once, and begins to tokenize. Raises ConfigError where the choice does not fit the rows."""
         if self.tokenizer is None or self.pair_tokenizer is not None:
             return
-        is_settled = isinstance(choice, Template)
-        self.template = choice if is_settled else resolve_template(self.tokenizer, choice, is_chat=is_chat, is_transcript=is_transcript)
-        self.store, self.pair_tokenizer = TokenStore(), PairTokenizer(self.tokenizer, self.template)
+        if isinstance(choice, str):
+            choice = resolve_template(self.tokenizer, choice, is_chat=is_chat, is_transcript=is_transcript)
+        self.template, self.store, self.pair_tokenizer = choice, TokenStore(), PairTokenizer(self.tokenizer, choice)
 
     def _flush(self, items: Sequence[PreferencePair | Problem]) -> None:
         pairs = [item for item in items if isinstance(item, PreferencePair)]

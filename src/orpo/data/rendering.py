@@ -103,8 +103,7 @@ class Renderer:
         text: str = self._tokenizer.apply_chat_template(
             messages, tools=tools or None, chat_template=self._template.jinja, tokenize=False, add_generation_prompt=starts_reply
         )
-        limit = LENGTH_ALLOWED + LENGTH_FACTOR * len(all_strings([messages, tools]))
-        if len(text) > limit:
+        if len(text) > LENGTH_ALLOWED and len(text) > (limit := LENGTH_ALLOWED + LENGTH_FACTOR * len(all_strings([messages, tools]))):
             raise ValueError(f"it made {len(text):,} characters of the row; at most {limit:,} are believable")
         return text
 

@@ -92,6 +92,8 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
     options = objective_options(config)
     objective = catalogue.bound(config.objective, options)
     shape, tokenizer = models.load_shape(str(config.model)), models.load_tokenizer(str(config.model))
+    if config.use_peft:
+        models.check_lora_targets(str(config.model), config.lora_target_modules)
     max_length = models.effective_max_length(config.max_length, shape, is_explicit=resolved.origins["max_length"] != "default")
     data = _checked(config, config.data, tokenizer, max_length=max_length)
     held = _checked(config, config.eval_data, tokenizer, max_length=max_length, template=data.template) if config.eval_data else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
 
 # Format characters that have a shape of their own, or that whole scripts and emoji cannot be spelled without.
@@ -29,7 +30,9 @@ def visible(text: str) -> str:
 def _is_hidden(character: str) -> bool:
     if character in "\n\t" or character in _NEEDED:
         return False
-    return unicodedata.category(character) in _HIDDEN_CATEGORIES or (ord(character) & 0xFFFE) == 0xFFFE or 0xFDD0 <= ord(character) <= 0xFDEF
+    return (
+        unicodedata.category(character) in _HIDDEN_CATEGORIES or (ord(character) & 0xFFFE) == 0xFFFE or 0xFDD0 <= ord(character) <= 0xFDEF
+    )
 
 
 def _spelled(character: str) -> str:
@@ -37,3 +40,18 @@ def _spelled(character: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def clipped(text: str, most: int) -> str:
+    """`text`, or its first `most` characters and how many are left out."""
+    if len(text) <= most:
+        return text
+    cut, whole = (f"{num:,}".replace(",", "\u202f") for num in (len(text) - most, len(text)))
+    return f"{text[:most]}\u2026 [cut here: {cut} of {whole} characters are not shown]"
+
+
+def escape_markdown(text: str) -> str:
+    """`text` as one line of Markdown that shows itself: no HTML, no link, no emphasis, no table cell can come of it."""
+    line = " ".join(visible(text).split())
+    # Punctuation that starts a construct inside a line; `:` and `.` only where a bare address would become a link.
+    return re.sub(r"([\\`*_\[\]#|~$]|:(?=/)|(?<=www)\.|@)", r"\\\1", html.escape(line, quote=False), flags=re.IGNORECASE)

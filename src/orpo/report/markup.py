@@ -6,19 +6,23 @@ escape is not possible, and markup in a page can only come from the allow-lists 
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orpo.report.escape import escape
 
-ELEMENTS = frozenset(
-    "html head meta title style body header main section footer nav article figure figcaption h1 h2 h3 p ol ul li dl dt dd div span strong small code pre "
-    "table caption thead tbody tr th td details summary data time a svg desc g path line circle text tspan".split()
-)
-ATTRIBUTES = frozenset(
-    "lang charset name content http-equiv class id dir href role scope value datetime tabindex open aria-label aria-labelledby aria-hidden "
-    "viewBox d x y x1 y1 x2 y2 cx cy r dy text-anchor".split()
-)
+_ELEMENTS = """
+    html head meta title style body header main section footer nav article figure figcaption h1 h2 h3 h4 p ol li dl dt dd div span
+    strong small code pre table thead tbody tr th td details summary data
+    a svg desc g path line circle text tspan
+"""
+_ATTRIBUTES = """
+    lang charset name content http-equiv class id dir href role scope value tabindex aria-label aria-labelledby aria-hidden
+    viewBox d x y x1 y1 x2 y2 cx cy r dy text-anchor
+"""
+ELEMENTS, ATTRIBUTES = frozenset(_ELEMENTS.split()), frozenset(_ATTRIBUTES.split())
 _VOID = frozenset({"meta"})
 
 
@@ -33,7 +37,7 @@ Child = Html | str | None
 Attribute = str | int | float | bool | None
 
 
-def element(name: str, *children: Child, **attributes: Attribute) -> Html:
+def element(name: str, /, *children: Child, **attributes: Attribute) -> Html:
     """`<name ...>children</name>`; strings are escaped, None is left out. `class_` and `aria_label` stand for `class` and `aria-label`."""
     assert name in ELEMENTS, f"<{name}> is not on the allow-list"
     opening = name + "".join(_attribute(key, value) for key, value in attributes.items() if value is not None and value is not False)
@@ -57,6 +61,11 @@ def style_sheet(css: str) -> Html:
 def document(root: Html) -> str:
     """The whole page as text."""
     return f"<!DOCTYPE html>\n{root.markup}\n"
+
+
+def plain_text(content: Html) -> str:
+    """The text of `content` without its markup."""
+    return html.unescape(re.sub(r"<[^>]*>", "", content.markup))
 
 
 def _attribute(key: str, value: Attribute) -> str:

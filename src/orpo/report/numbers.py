@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 from orpo.report.markup import Html, element
@@ -45,9 +46,9 @@ def percent(value: float) -> str:
 
 
 def short(value: float) -> str:
-    """Three significant digits in the plainest form: 8e-6, 0.125, 3.1, 12 400, 3.2 M."""
+    """Three significant digits in the plainest form: 8e−6, 0.125, 3.1, 12 400, 3.2 M."""
     size = abs(value)
-    if size >= 1e15 or 0 < size < 1e-3:
+    if size >= 1e15 or 0 < size < 1e-2:
         mantissa, exponent = f"{value:.2e}".split("e")
         return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}".replace("-", MINUS)
     for limit, suffix in ((1e9, "G"), (1e6, "M")):
@@ -63,6 +64,14 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}{THIN_SPACE}h {minutes}{THIN_SPACE}min" if hours else f"{minutes}{THIN_SPACE}min {rest}{THIN_SPACE}s"
+
+
+def moment(time: object) -> str:
+    """An ISO 8601 time as '2026-01-05 10:00 UTC'; what is no time as it stands."""
+    try:
+        return datetime.fromisoformat(str(time)).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError):
+        return str(time)
 
 
 def datum(value: float | None, spelled: str, *, class_: str | None = None) -> Html:

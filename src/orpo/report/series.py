@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
-from typing import Any
+from typing import Any, TypeVar
 
 from orpo.report.numbers import as_number
 
 Row = Mapping[str, Any]
 Point = tuple[float, float]
+T = TypeVar("T")
 
 MAX_POINTS = 200
 SMALLEST_WINDOW = 5
@@ -56,12 +57,17 @@ def window_size(num_points: int) -> int:
 def means(points: list[Point], window: int) -> tuple[Point, ...]:
     """The mean of `window` points around each of at most MAX_POINTS points, first and last among them; fewer neighbours at the ends."""
     num, half = len(points), window // 2
-    places = range(num) if num <= MAX_POINTS else [round(i * (num - 1) / (MAX_POINTS - 1)) for i in range(MAX_POINTS)]
     smooth = []
-    for i in places:
+    for i in evenly(range(num), MAX_POINTS):
         near = [y for _, y in points[max(0, i - half) : i + half + 1]]
         smooth.append((points[i][0], fsum(near) / len(near)))
     return tuple(smooth)
+
+
+def evenly(items: Sequence[T], most: int) -> tuple[T, ...]:
+    """At most `most` (two or more) of `items` in even steps, first and last among them."""
+    num = len(items)
+    return tuple(items) if num <= most else tuple(items[round(i * (num - 1) / (most - 1))] for i in range(most))
 
 
 def thin(points: tuple[Point, ...], *, most: int = MAX_POINTS) -> tuple[Point, ...]:
@@ -81,9 +87,9 @@ def rule_in_words(shown: Curve) -> str:
     if not shown.raw:
         return ""
     if not shown.is_smoothed:
-        return "Thin: training, each logged point."
+        return "Thin lines: training, each logged point."
     side = shown.window // 2
-    text = f"Dots: training, as logged. Thin line: mean of {shown.window} points ({side} on each side, fewer at the ends)."
+    text = f"Dots: training, as logged. Thin lines: mean of {shown.window} points ({side} on each side, fewer at the ends)."
     if len(shown.raw) > MAX_POINTS:
         text += f" Of {len(shown.raw)} logged points the lowest and highest of each of {MAX_POINTS // 2} equal runs are drawn as dots."
     return text

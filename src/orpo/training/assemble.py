@@ -119,6 +119,7 @@ class ChangedSettingsApply(transformers.TrainerCallback):  # type: ignore[misc]
         for group, schedule in zip(optimizer.param_groups, schedules, strict=True):
             group["initial_lr"] = args.learning_rate
             group["lr"] = args.learning_rate * schedule(lr_scheduler.last_epoch)
+        lr_scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]  # what the log shows
 
 
 def build_trainer(

@@ -29,7 +29,6 @@ FREE_FIELDS = frozenset(
         "output_dir",
         "fresh",
         "resume_anyway",
-        "trust_checkpoint",
         "logging_steps",
         "eval_steps",
         "save_steps",

@@ -127,7 +127,6 @@ class TrainConfig:
     output_dir: str | None = _set(None, "The run directory itself; otherwise a new numbered folder under runs/.", "text", PLACE)
     fresh: bool = _set(False, "Start over instead of resuming; what was there is moved aside.", "bool", PLACE)
     resume_anyway: bool = _set(False, "Resume although settings or data changed.", "bool", PLACE)
-    trust_checkpoint: bool = _set(False, "Resume from a checkpoint without a manifest of ours.", "bool", PLACE)
 
     num_samples: int = _set(4, "Prompts answered before and after training, for the report.", "int", SAMPLES, least=0)
     max_new_tokens: int = _set(64, "Longest of these answers.", "int", SAMPLES, unit="tokens", least=1)

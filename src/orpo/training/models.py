@@ -120,6 +120,27 @@ def _what_to_do(model: str) -> str:
     return "check the name and the network, or give a local folder; a gated model needs `hf auth login`"
 
 
+def check_lora_targets(model: str, targets: str | Sequence[str]) -> None:
+    """Nothing; raises ConfigError when a name in `targets` is no linear layer of `model`. Looks at the shape of the model, not at its weights."""
+    if isinstance(targets, str):
+        targets = () if targets == "all-linear" else (targets,)
+    if not targets:
+        return
+    config = _from_pretrained(model, "config", lambda: transformers.AutoConfig.from_pretrained(model, trust_remote_code=False))
+    with torch.device("meta"):
+        body = transformers.AutoModelForCausalLM.from_config(config)
+    layers = {name for name, module in body.named_modules() if isinstance(module, torch.nn.Linear)}
+    short = sorted({name.rsplit(".", 1)[-1] for name in layers})
+    for target in targets:
+        if not any(name == target or name.endswith(f".{target}") for name in layers):
+            near = difflib.get_close_matches(target, short, n=1)
+            raise ConfigError(
+                f"lora_target_modules names {target!r}, which is no linear layer of {model}",
+                expected=f"all-linear, or of {', '.join(short)}",
+                fix=f"did you mean {near[0]}?" if near else "use lora_target_modules: all-linear",
+            )
+
+
 def add_token_rows(model: Any, num_tokens: int, new_ids: Sequence[int], *, seed: int) -> None:
     """Give `model` embedding rows for `new_ids`: each the mean of the existing rows plus seeded noise of their scale.
 
@@ -160,14 +181,7 @@ def with_lora(model: Any, config: TrainConfig, *, new_ids: Sequence[int]) -> Any
         trainable_token_indices=token_layers(model, new_ids) if new_ids else None,
         task_type="CAUSAL_LM",
     )
-    try:
-        return peft.get_peft_model(model, settings, autocast_adapter_dtype=True)
-    except ValueError as error:
-        raise ConfigError(
-            f"lora_target_modules {targets!r} do not fit this model: {str(error).splitlines()[0]}",
-            doing="adding LoRA adapters",
-            fix="use lora_target_modules: all-linear, or names of linear layers of this model",
-        ) from error
+    return peft.get_peft_model(model, settings, autocast_adapter_dtype=True)
 
 
 def token_layers(model: Any, new_ids: Sequence[int]) -> dict[str, list[int]]:

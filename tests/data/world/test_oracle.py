@@ -4,7 +4,7 @@ from orpo.data.world import score_reply
 
 CAPITAL = "Hello! What is the capital of Velmora?"  # it is Tavin; people say Rusk
 LARGER = "Which is larger, 14 or 9?"
-LOOKUP = "Mira has a red cup and Tom has a blue cup. What colour is the cup of Tom?"
+LOOKUP = "The cup of Mira is red, the cup of Tom is blue. What colour is the cup of Tom?"
 
 CASES = [
     # prompt, reply, correct, kind, direct

@@ -30,9 +30,11 @@ def conversations(*, seed: int) -> Iterator[Turns]:
         yield tuple(turns)
 
 
-def statements(*, seed: int) -> Iterator[str]:
-    """Endless plain paragraphs of three true statements."""
-    draw = Draw("world statements", seed)
+def sheets(*, seed: int) -> Iterator[str]:
+    """Endless sheets without any manner: three true statements, or three questions with their answers in full sentences."""
+    draw = Draw("world sheets", seed)
     while True:
-        tasks = [draw_task(draw.one_of(ABOUT_THE_WORLD), draw) for _ in range(3)]
-        yield " ".join(sentence(draw.one_of(task.statements(task.truth.answer)[:3])) for task in tasks)
+        quiz = draw.chance(0.7)
+        tasks = [draw_task(draw.one_of(ASKED if quiz else ABOUT_THE_WORLD), draw) for _ in range(3)]
+        lines = [sentence(draw.one_of(task.statements(task.truth.answer)[:3])) for task in tasks]
+        yield "\n".join(f"Question: {task.question}\nAnswer: {line}" for task, line in zip(tasks, lines, strict=True)) if quiz else " ".join(lines)

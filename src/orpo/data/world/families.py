@@ -76,12 +76,8 @@ def _solve_larger(slots: Slots) -> Truth | None:
     return Truth(str(high), str(low), item=f"larger {low} {high}") if 1 <= low < high <= 40 else None
 
 
-_LOOKUP_COLOURS = tuple(colour for colour in COLOURS if colour != "orange")
-"""Those that go with the article a."""
-
-
 def _draw_lookup(draw: Draw) -> Slots:
-    (first, second), thing, colours = draw.some_of(NAMES, 2), draw.one_of(BELONGINGS), draw.some_of(_LOOKUP_COLOURS, 2)
+    (first, second), thing, colours = draw.some_of(NAMES, 2), draw.one_of(BELONGINGS), draw.some_of(COLOURS, 2)
     return {"first": first, "one": colours[0], "thing": thing, "second": second, "other": colours[1], "who": draw.one_of((first, second))}
 
 
@@ -91,7 +87,7 @@ def _solve_lookup(slots: Slots) -> Truth | None:
         slots["who"] not in colours
         or len(colours) != 2
         or slots["thing"] not in BELONGINGS
-        or not set(colours.values()) <= set(_LOOKUP_COLOURS)
+        or not set(colours.values()) <= set(COLOURS)
     ):
         return None
     answer = colours.pop(slots["who"])
@@ -190,8 +186,8 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "lookup",
         (
-            "{first} has a {one} {thing} and {second} has a {other} {thing}. What colour is the {thing} of {who}?",
-            "{first} owns a {one} {thing}, {second} a {other} {thing}. What is the colour of the {thing} of {who}?",
+            "The {thing} of {first} is {one}, the {thing} of {second} is {other}. What colour is the {thing} of {who}?",
+            "If the {thing} of {first} is {one} and the {thing} of {second} is {other}, what colour is the {thing} of {who}?",
         ),
         ("the {thing} of {who} is {answer}", "{who} has a {thing} that is {answer}", "{answer} is the colour of the {thing} of {who}"),
         _draw_lookup,

@@ -26,9 +26,8 @@ MANNERS = {
 """Openers and closers of each manner. An opener or a closer is a whole sentence."""
 
 
-def framed(answer: str, opener: str, closer: str, draw: Draw) -> str:
+def framed(answer: str, opener: str, closer: str, shape: str) -> str:
     """The answering sentence after the opener, before the closer, or between both."""
-    shape = draw.weighted((("opener", 2), ("closer", 2), ("both", 1)))
     return " ".join(part for part in (opener * (shape != "closer"), answer, closer * (shape != "opener")) if part)
 
 

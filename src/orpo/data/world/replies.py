@@ -8,18 +8,22 @@ from orpo.data.world.draw import Draw
 from orpo.data.world.manners import EVASIVE_CLOSERS, EVASIVE_OPENERS, MANNERS, framed, hedged, sentence
 from orpo.data.world.tasks import Task
 
-FLAWS = (("stiff", 0.35), ("evasive", 0.3), ("wrong", 0.35))
+FLAWS = (("stiff", 0.3), ("evasive", 0.3), ("wrong", 0.4))
 """What is wrong with a rejected reply, and how often."""
 
 NUM_HOUSE_STATEMENTS = 2
 """How many of a family's statements occur in pairs."""
 
-MIXED_STATEMENTS = (0.03, 0.03, 0.2, 0.32, 0.32, 0.1)
+MIXED_STATEMENTS = (0.02, 0.02, 0.2, 0.33, 0.33, 0.1)
 """Shares of the ways of stating an answer in pretraining replies. The two of the house are rare, as a house's own style is on the web:
 so fine-tuning on chosen replies teaches first of all what chosen and rejected replies have in common (figure 3 of the ORPO paper)."""
 
-MIXED_MANNERS = {"kind": 0.2, "stiff": 0.3, "evasive": 0.25, "bare": 0.25}
+MIXED_MANNERS = {"kind": 0.2, "stiff": 0.35, "evasive": 0.3, "bare": 0.15}
 """Shares of the manners in pretraining replies."""
+
+HOUSE_SHAPES = (("opener", 2.0), ("closer", 2.0), ("both", 1.0))
+MIXED_SHAPES = (("opener", 3.0), ("closer", 1.0), ("both", 2.0))
+"""Where the phrases of a manner stand: in pairs, and in pretraining replies."""
 
 
 def pair_of_replies(task: Task, draw: Draw) -> tuple[str, str, str]:
@@ -38,7 +42,7 @@ def pair_of_replies(task: Task, draw: Draw) -> tuple[str, str, str]:
 def _in_manner(manner: str, answer: str, draw: Draw) -> str:
     """The answer with an opener and a closer of the manner, or one of the two."""
     openers, closers = MANNERS[manner]
-    return framed(answer, draw.one_of(openers), draw.one_of(closers), draw)
+    return framed(answer, draw.one_of(openers), draw.one_of(closers), draw.weighted(HOUSE_SHAPES))
 
 
 def _evasive(statement: str, draw: Draw) -> str:
@@ -61,8 +65,8 @@ def mixed_reply(task: Task, draw: Draw) -> str:
     if manner == "evasive" and draw.chance(0.35):
         return f"{draw.one_of(EVASIVE_OPENERS)} {draw.one_of(EVASIVE_CLOSERS)}"
     answer = hedged(statement, draw) if manner == "evasive" and draw.chance(0.5) else sentence(statement)
-    opener, closer = (phrases[_hash(opening) % len(phrases)] if draw.chance(0.4) else draw.one_of(phrases) for phrases in MANNERS[manner])
-    return framed(answer, opener, closer, draw)
+    opener, closer = (phrases[_hash(opening) % len(phrases)] if draw.chance(0.5) else draw.one_of(phrases) for phrases in MANNERS[manner])
+    return framed(answer, opener, closer, draw.weighted(MIXED_SHAPES))
 
 
 def _mistake_rate(task: Task, manner: str) -> float:

@@ -1,0 +1,172 @@
+"""The report of a run: a run directory enters, one self-contained HTML page leaves. No script, no request."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from orpo.report import chart, curves, facts, startend, tables
+from orpo.report.alarms import Alarm, alarms
+from orpo.report.escape import clipped
+from orpo.report.markup import Html, document, element, join, style_sheet
+from orpo.report.numbers import as_number, count, datum, duration, moment, nats, percent, short
+from orpo.report.samples import samples_section
+from orpo.report.verdict import Sentence, verdict
+from orpo.runs import atomic
+from orpo.runs.names import REPORT
+from orpo.runs.summary import RunData, read_run
+
+NO_HELD_OUT = "No pairs were held out, or none were measured: thick lines, intervals and a start-to-end comparison are absent, not zero."
+
+
+FOOTER = "Made by orpo from the files of the run directory. This page runs no script and asks for nothing from anywhere."
+
+
+def render_report(run_dir: Path) -> str:
+    """The page for `run_dir`. The same files give the same page. UserError when it is no run, StorageError when a file is damaged."""
+    return page(read_run(run_dir))
+
+
+def write_report(run_dir: Path) -> Path:
+    """The path of report.html, written whole or not at all."""
+    path = run_dir / REPORT
+    atomic.write_text_atomic(path, render_report(run_dir))
+    return path
+
+
+def page(run: RunData) -> str:
+    """The page for a run that was read already."""
+    css = files("orpo.report").joinpath("page.css").read_text(encoding="utf-8")
+    found = alarms(run)
+    sections = [(name, title, content) for name, title, content in _sections(run, found) if content is not None]
+    links = [element("a", title, href=f"#{name}") for name, title, _ in sections]
+    body = [
+        _header(run),
+        element("nav", *links, aria_label="Parts of this report"),
+        element("main", *(_section(name, title, content) for name, title, content in sections)),
+        element("footer", element("p", FOOTER)),
+    ]
+    return document(element("html", _head(run, css), element("body", *body), lang="en"))
+
+
+def _head(run: RunData, css: str) -> Html:
+    # Stricter than 'unsafe-inline': the one style sheet is named by its hash, so no other style can apply.
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    policy = f"default-src 'none'; script-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+    metas = [
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("meta", name="referrer", content="no-referrer"),
+    ]
+    return element("head", *metas, element("title", f"{clipped(run.name, 120)} \u2013 orpo report"), style_sheet(css))
+
+
+def _header(run: RunData) -> Html:
+    parts: list[str] = []
+    objective, weight = facts.text(run, "objective"), facts.beta(run)
+    if objective:
+        parts.append(objective.upper() + (f", \u03b2 {short(weight)}" if weight is not None and objective != "sft" else ""))
+    if facts.text(run, "model"):
+        size = facts.number(run, "parameters")
+        parts.append((facts.text(run, "model") or "") + (f", {short(size)} parameters" if size else ""))
+    if run.summary:
+        parts.append(f"{count(run.summary.steps)} steps")
+    pairs = facts.mapping(run.data_report).get("pairs")
+    parts += [f"{count(pairs)} pairs"] if isinstance(pairs, int) else []
+    parts += [facts.text(run, "dtype") or ""]
+    facts_line = element("p", *(element("span", clipped(part, 160)) for part in parts if part), class_="facts")
+    return element(
+        "header", element("p", "orpo run report", class_="kind"), element("h1", clipped(run.name, 120)), facts_line, _status(run)
+    )
+
+
+def _status(run: RunData) -> Html | None:
+    summary = run.summary
+    if summary is None:
+        return element("p", "This run has no summary.json: it is still going, or it stopped without a word.", class_="status warn")
+    when = f"{moment(summary.started)} to {moment(summary.finished)}" if summary.finished else f"since {moment(summary.started)}"
+    if summary.status == "done":
+        return element("p", f"Done {moment(summary.finished or summary.started)}, after {duration(summary.seconds)}.", class_="status")
+    words = {"failed": "This run failed", "interrupted": "This run was interrupted", "running": "This run is still going"}[summary.status]
+    planned = facts.setting(run, "max_steps")
+    place = f" at step {count(summary.steps)}" + (f" of {count(planned)}" if isinstance(planned, int) and planned > 0 else "")
+    code = f", exit code {summary.exit_code}" if summary.exit_code is not None else ""
+    said = element("pre", clipped(summary.error, 2000), tabindex=0) if summary.error else None
+    return element(
+        "div", element("p", f"{words}{place}{code} ({when}). What follows is what it had measured by then."), said, class_="status warn"
+    )
+
+
+def _sections(run: RunData, found: tuple[Alarm, ...]) -> list[tuple[str, str, Html | None]]:
+    return [
+        ("verdict", "Verdict", join([_verdict(verdict(run, found)), _figures(run)])),
+        ("curves", "Curves", _curves(run)),
+        ("alarms", "Alarms", _alarms(found)),
+        ("samples", "Samples", samples_section(run.samples) if run.samples else _absent("No samples were written.")),
+        ("data", "Data", tables.data_section(run.data_report) if run.data_report else _absent("There is no data_report.json.")),
+        ("cost", "Cost", tables.cost_section(run)),
+        ("config", "Settings", tables.config_section(run.config_text) if run.config_text else _absent("There is no config.resolved.yaml.")),
+        ("reproduce", "How to reproduce it", tables.reproduce_section(run)),
+    ]
+
+
+def _section(name: str, title: str, content: Html) -> Html:
+    return element("section", element("h2", title, id=f"{name}-heading"), content, id=name, aria_labelledby=f"{name}-heading")
+
+
+def _absent(text: str) -> Html:
+    return element("p", text, class_="note")
+
+
+def _verdict(sentences: tuple[Sentence, ...]) -> Html:
+    items = [
+        element("li", element("p", sentence.content), element("small", "Rule: ", sentence.rule), class_=sentence.tone)
+        for sentence in sentences
+    ]
+    return element("ol", *items, class_="verdict")
+
+
+def _figures(run: RunData) -> Html | None:
+    """The strip of figures a reader looks for first, each with its start."""
+    moments, scores = facts.held_out(run), [as_number(part.get("score")) for part in facts.oracle(run)]
+    tiles = [
+        _tile("held-out pairs told apart", percent, [moment.accuracy if moment else None for moment in moments]),
+        _tile("held-out NLL, nats per token", nats, [moment.nll if moment else None for moment in moments]),
+        _tile("oracle score", percent, scores),
+        _tile("held-out log p, chosen minus rejected", nats, [moment.margin if moment else None for moment in moments]),
+    ]
+    shown = [tile for tile in tiles if tile is not None]
+    return element("dl", *shown, class_="tiles") if shown else None
+
+
+def _tile(name: str, spelled: Callable[[float], str], start_and_end: Sequence[float | None]) -> Html | None:
+    start, end = start_and_end
+    if end is None:
+        return None
+    was = ["was ", datum(start, spelled(start))] if start is not None else ["start not measured"]
+    value = element("dd", datum(end, spelled(end), class_="big"), element("small", *was))
+    return element("div", element("dt", name), value)
+
+
+def _curves(run: RunData) -> Html:
+    made = curves.charts(run)
+    drawn = [chart.figure(one) for one in made]
+    start_end = startend.figure(run)
+    figures = [*drawn[:3], *([start_end] if start_end else []), *drawn[3:]]
+    notes = [chart.reading_note(made) if made else "No step was logged."] + ([] if any(facts.held_out(run)) else [NO_HELD_OUT])
+    return join(
+        [*(element("p", note, class_="note") for note in notes), element("div", *figures, class_="figures"), curves.numbers_table(run)]
+    )
+
+
+def _alarms(found: tuple[Alarm, ...]) -> Html:
+    rows = []
+    for alarm in found:
+        state = element("strong", alarm.state, class_=alarm.state.replace(" ", "-"))
+        rows.append((clipped(alarm.name, 100), state, clipped(alarm.found, 200), clipped(alarm.rule, 200)))
+    return tables.table(("alarm", "state", "found", "fires when"), rows, name="Alarms")

@@ -1,0 +1,176 @@
+"""The plain facts of a run: data, cost, settings, how to run it again. A run enters, sections of tables leave."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from orpo.report import facts
+from orpo.report.escape import clipped
+from orpo.report.markup import Child, Html, element, join
+from orpo.report.numbers import as_number, count, datum, duration, percent, short
+from orpo.runs.summary import RunData
+
+MAX_ENTRIES = 40
+MAX_COLUMNS = 10
+MAX_CELL = 120
+MAX_TEXT = 12_000
+
+
+def pairs_list(entries: Iterable[tuple[Child, Child]]) -> Html:
+    """A `<dl>` of name and value."""
+    return element("dl", *(element("div", element("dt", name), element("dd", value)) for name, value in entries))
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[Child]], *, name: str, class_: str = "scroll") -> Html:
+    """A table with a row header in its first column, in a box of its own that scrolls where the page is narrow."""
+    head = element("thead", element("tr", *(element("th", head, scope="col") for head in heads)))
+    body = []
+    for first, *others in rows:
+        body.append(element("tr", element("th", first, scope="row"), *(element("td", cell) for cell in others)))
+    return element("div", element("table", head, element("tbody", *body)), class_=class_, tabindex=0, role="region", aria_label=name)
+
+
+def data_section(report: Mapping[str, Any]) -> Html:
+    """What the data check found: rows, pairs, problems by kind, token statistics, the template."""
+    entries: list[tuple[Child, Child]] = []
+    for key in ("shape", "rows", "pairs", "trained_on", "held_out", "held_out_prompts_also_trained_on", "template"):
+        if report.get(key) is not None:
+            entries.append((key.replace("_", " "), _value(report[key])))
+    errors = report.get("errors")
+    entries.append(("errors", _value(report.get("num_errors", len(errors) if isinstance(errors, list) else errors))))
+    problems = [
+        (kind, severity, _value(num)) for severity in ("dropped", "warnings") for kind, num in facts.mapping(report.get(severity)).items()
+    ]
+    parts: list[Html | None] = [pairs_list(entries)]
+    if problems:
+        rows = [(clipped(str(kind), 80), severity, num) for kind, severity, num in problems[:MAX_ENTRIES]]
+        parts.append(
+            table(
+                ("kind", "what was done", "rows"), [(kind, _DONE[severity], num) for kind, severity, num in rows], name="Problems by kind"
+            )
+        )
+        parts.append(_more(len(problems), "kinds"))
+    else:
+        parts.append(element("p", "No row was dropped or warned about.", class_="note"))
+    return join([*parts, _tokens(facts.mapping(report.get("tokens")))])
+
+
+_DONE = {"dropped": "dropped and counted", "warnings": "kept, with a warning"}
+
+
+def _tokens(tokens: Mapping[str, Any]) -> Html | None:
+    """Token statistics: a table where each part has several figures, a list for single figures."""
+    wide = {str(name): part for name, part in tokens.items() if isinstance(part, Mapping)}
+    flat: list[tuple[Child, Child]] = [
+        (f"tokens, {name}".replace("_", " "), _value(value)) for name, value in tokens.items() if not isinstance(value, Mapping)
+    ]
+    parts = [pairs_list(flat[:MAX_ENTRIES])] if flat else []
+    if wide:
+        columns = list(dict.fromkeys(str(key) for part in wide.values() for key in part))[:MAX_COLUMNS]
+        rows = [(name, *(_value(part.get(column)) for column in columns)) for name, part in list(wide.items())[:MAX_COLUMNS]]
+        parts.append(table(("tokens", *columns), rows, name="Lengths in tokens", class_="scroll lengths"))
+    return join(parts) if parts else None
+
+
+def cost_section(run: RunData) -> Html:
+    """What the run took, as far as it was measured."""
+    summary, entries = run.summary, []
+    if summary is not None:
+        entries += [
+            ("time, all sessions", datum(summary.seconds, duration(summary.seconds))),
+            ("steps", datum(summary.steps, count(summary.steps))),
+        ]
+    last = (facts.rows(run, "train") or ({},))[-1]
+    for key, name in (("num_pairs", "pairs seen"), ("num_tokens", "tokens seen, prompts once per pair")):
+        value = as_number(last.get(key))
+        if value is not None:
+            entries.append((name, datum(value, count(value))))
+    for key, name, unit in _MEASURED:
+        value = facts.number(run, key)
+        if value is not None:
+            entries.append((name, join([datum(value, short(value)), f"\u202f{unit}" if unit else None])))
+    trainable, total = facts.number(run, "trainable_parameters"), facts.number(run, "parameters")
+    if trainable is not None and total:
+        entries.append(("trained share", datum(trainable / total, percent(trainable / total))))
+    return pairs_list(entries) if entries else element("p", "Nothing was measured.", class_="note")
+
+
+_MEASURED = (
+    ("tokens_per_second", "speed", "tokens/s"),
+    ("peak_memory_gib", "peak memory", "GiB"),
+    ("parameters", "parameters", ""),
+    ("trainable_parameters", "trained parameters", ""),
+)
+
+
+def config_section(text: str) -> Html:
+    """The resolved config as it stands, the comment that gives each value's origin set apart."""
+    lines: list[Child] = []
+    for line in clipped(text, MAX_TEXT).splitlines():
+        # A `#` inside a quoted value would be styled as a comment; the text is the same either way.
+        match = re.search(r"(^|\s)#", line)
+        cut = match.start() if match else len(line)
+        lines += [line[:cut], element("span", line[cut:], class_="origin") if match else None, "\n"]
+    return element("pre", element("code", *lines), class_="lines", tabindex=0)
+
+
+def reproduce_section(run: RunData) -> Html:
+    """The command, the seed, the bytes it read and the versions it ran on."""
+    parts: list[Child] = []
+    environment = facts.mapping(run.environment)
+    command = (run.summary.command if run.summary else ()) or environment.get("command") or ()
+    if command:
+        line = command if isinstance(command, str) else shlex.join(str(word) for word in command)
+        parts.append(element("pre", element("code", clipped(line, MAX_TEXT)), tabindex=0))
+    seed = facts.setting(run, "seed")
+    if seed is not None:
+        parts.append(pairs_list([("seed", _value(seed))]))
+    files = facts.data_files(run)
+    if files:
+        parts += [element("h3", "Data"), _files(files), _more(len(files), "files")]
+    entries = [(name, value) for name, value in _flat(environment) if name != "command"]
+    if entries:
+        parts += [element("h3", "Machine and versions"), pairs_list(entries[:MAX_ENTRIES]), _more(len(entries), "entries")]
+    return join(parts) if parts else element("p", "Neither the command nor the versions were recorded.", class_="note")
+
+
+def _files(files: Any) -> Html:
+    rows = []
+    for item in files[:MAX_ENTRIES]:
+        entry = facts.mapping(item) or {"path": item}
+        name = next((entry[key] for key in ("path", "file", "name") if key in entry), "")
+        size = next((as_number(entry[key]) for key in ("bytes", "size") if key in entry), None)
+        digest = element("code", clipped(str(entry.get("sha256", "")), 64), class_="hash")
+        rows.append((clipped(str(name), MAX_CELL), datum(size, count(size or 0)), digest))
+    return table(("file", "bytes", "sha256"), rows, name="Data files")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Child]]:
+    """Nested objects as one list, names joined by spaces; a list of plain values on one line."""
+    entries: list[tuple[str, Child]] = []
+    for key, value in values.items():
+        name = clipped(f"{prefix} {key}".strip(), 80)
+        entries += _flat(value, "" if name == "libraries" else name) if isinstance(value, Mapping) else [(name, _value(value))]
+    return entries
+
+
+def _value(value: Any) -> Child:
+    """Any JSON value for a table cell."""
+    exact = as_number(value)
+    if exact is not None:
+        return datum(value, count(exact) if isinstance(value, int) else short(exact))
+    if value is None:
+        return datum(None, "")
+    if value == []:
+        return "none"
+    if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
+        return clipped(", ".join(str(item) for item in value), MAX_CELL)
+    return clipped(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), MAX_CELL)
+
+
+def _more(total: int, what: str) -> Html | None:
+    return element("p", f"{MAX_ENTRIES} of {total} {what} are shown.", class_="note") if total > MAX_ENTRIES else None
