@@ -1,6 +1,6 @@
 """Make the built-in base model: its tokenizer, its pretraining on the mixed manners of the built-in world, and the files in assets/.
 
-    python scripts/make_world_model.py [--steps 2500] [--seed 0] [--threads 2] [--out FOLDER]
+    python scripts/make_world_model.py [--steps 2400] [--seed 0] [--threads 2] [--out FOLDER]
 
 Takes about 12 minutes on two cores with bf16 matrix units. The text is the same for the same seed everywhere; the weights are the same on
 the same machine and versions, and behave alike elsewhere.
@@ -137,7 +137,7 @@ def pretrain(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, num_st
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write model and tokenizer. Weights are stored in bf16 to halve the file, and config.json says float32, so that they load as float32."""
+    """Write model and tokenizer. Weights are stored in bf16 to halve the file; config.json makes them load as float32."""
     folder.mkdir(parents=True, exist_ok=True)
     model.config.dtype = "float32"
     model.config.architectures = ["LlamaForCausalLM"]
@@ -153,7 +153,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 def main() -> None:
     """Make and save the model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=builtin_model_path())

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# One thread a process: the suite runs on all cores, and sums are made in the same order everywhere.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 
@@ -34,16 +37,22 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama-shaped model with a byte-level tokenizer and no chat template."""
-    return load_by_path(ROOT / "scripts" / "make_tiny_llama.py").make_tiny_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
+def make_tiny_llama() -> Callable[..., Path]:
+    """scripts/make_tiny_llama.py: a folder with a random model, and a tokenizer that goes with it."""
+    make: Callable[..., Path] = load_by_path(ROOT / "scripts" / "make_tiny_llama.py").make_tiny_llama
+    return make
 
 
 @pytest.fixture(scope="session")
-def tiny_chat_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_llama(make_tiny_llama: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama-shaped model with a byte-level tokenizer and no chat template."""
+    return make_tiny_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_chat_llama(make_tiny_llama: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with a ChatML template."""
-    make = load_by_path(ROOT / "scripts" / "make_tiny_llama.py").make_tiny_llama
-    return make(tmp_path_factory.mktemp("models") / "tiny-chat-llama", chat=True)
+    return make_tiny_llama(tmp_path_factory.mktemp("models") / "tiny-chat-llama", chat=True)
 
 
 @pytest.fixture(scope="session")

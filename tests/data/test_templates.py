@@ -226,3 +226,15 @@ def test_what_a_tokenizer_was_used_for_before_changes_nothing(chat_tokenizer, ch
         chat_tokenizer("a text </s>", **options)
         found = tokenize_pair(pair, chat_tokenizer, template)
         assert found.prompt_ids.tolist() == expected.prompt_ids.tolist()
+
+
+def test_work_that_swallows_every_ordinary_exception_is_stopped_all_the_same():
+    def stubborn() -> None:
+        while True:
+            try:
+                _spin()
+            except Exception:
+                continue
+
+    with TimeBudget(0.1) as budget, pytest.raises(OverTimeError):
+        budget.run(stubborn)

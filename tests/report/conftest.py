@@ -14,16 +14,16 @@ import pytest
 Files = dict[str, Any]
 
 CONFIG = """\
-model: built-in                # default
-data: world                    # command line
-objective: {objective}                # command line
-beta: 0.5                      # preset small
-learning_rate: 1.0e-3          # default of the demo
-lr_scheduler_type: cosine      # default
-max_steps: 150                 # orpo.yaml:4
-pairs_per_step: 8              # default
-seed: 7                        # command line
-output_dir: runs/demo-1        # default
+model: built-in  # default
+data: world  # command line
+objective: {objective}  # command line
+beta: 0.5  # preset small
+learning_rate: 1.0e-3  # default of the demo
+lr_scheduler_type: cosine  # default
+max_steps: 150  # orpo.yaml:4
+pairs_per_step: 8  # default
+seed: 7  # command line
+output_dir: runs/demo-1  # default
 """
 
 PROMPTS = (
@@ -82,8 +82,9 @@ def samples(num: int = 3) -> list[Files]:
     rows = []
     for i in range(num):
         prompt, chosen, rejected = PROMPTS[i % len(PROMPTS)]
-        row = {"step": 150, "prompt": prompt, "chosen": chosen, "rejected": rejected, "before": rejected, "after": chosen}
-        rows.append(row | {"before_tokens": 11 + i, "after_tokens": 14 + i, "source": f"world:{i + 1}"})
+        row = {"step": 0, "prompt": prompt, "chosen": chosen, "rejected": rejected, "before": rejected, "after": chosen}
+        row |= {"before_tokens": 11 + i, "before_ended": i % 3 > 0, "before_verdict": {"score": 0.25, "correct": 0.0, "manner": 0.5}}
+        rows.append(row | {"after_tokens": 14 + i, "after_ended": True, "source": f"held-out.jsonl:{i + 1}"})
     return rows
 
 
@@ -91,15 +92,24 @@ def data_report() -> Files:
     """What the data check writes."""
     lengths = {"min": 4, "median": 11, "p95": 19, "max": 24}
     return {
-        "shape": "prompt, chosen, rejected (text)",
+        "shape": "messages",
         "rows": 412,
         "pairs": 400,
         "errors": [],
+        "num_errors": 0,
         "dropped": {"identical-answers": 7, "empty-answer": 5},
         "warnings": {"control-characters": 2},
-        "tokens": {"prompt": lengths, "chosen": {**lengths, "max": 31}, "rejected": lengths, "cut": 3},
-        "template": "raw text",
-        "files": [{"path": "pairs.jsonl", "bytes": 81234, "sha256": "9f" * 32}],
+        "tokens": {"prompt": lengths, "chosen": {**lengths, "max": 31}, "rejected": lengths, "total": 21812, "rows_cut": 3},
+        "template": "the chat template of built-in",
+        "files": [{"path": "pairs.jsonl", "size": 81234, "sha256": "9f" * 32}],
+        "trained_on": 400,
+        "held_out": 100,
+        "eval_data": {
+            "shape": "messages",
+            "rows": 100,
+            "pairs": 100,
+            "files": [{"path": "held-out.jsonl", "size": 20111, "sha256": "3c" * 32}],
+        },
     }
 
 
@@ -117,8 +127,8 @@ def summary(status: str = "done", **sections: Any) -> Files:
 
 def evaluation() -> Files:
     """Held-out pairs before and after: 52 and 88 of 100."""
-    before = {"num_pairs": 100, "accuracy": 0.52, "accuracy_low": 0.4231526, "accuracy_high": 0.6153545, "nll_loss": 2.0312, "margin": 0.09}
-    after = {"num_pairs": 100, "accuracy": 0.88, "accuracy_low": 0.8019, "accuracy_high": 0.9300, "nll_loss": 1.3713, "margin": 1.05}
+    before = {"step": 0, "num_pairs": 100, "accuracy": 0.52, "accuracy_low": 0.4231526, "accuracy_high": 0.6153545, "nll_loss": 2.0312}
+    after = {"step": 150, "num_pairs": 100, "accuracy": 0.88, "accuracy_low": 0.8019, "accuracy_high": 0.9300, "nll_loss": 1.3713}
     return {
         "before": before | {"logps/chosen": -2.0211, "logps/rejected": -2.1107},
         "after": after | {"logps/chosen": -1.3627, "logps/rejected": -2.4133},
@@ -134,23 +144,31 @@ def oracle() -> Files:
 def run_files(kind: str = "orpo") -> Files:
     """The files of a run of `kind`: 'orpo', 'sft', 'no-eval' or 'failed'."""
     objective = "sft" if kind == "sft" else "orpo"
-    cost = {"tokens_per_second": 3123.4, "peak_memory_gib": 0.62}
-    model = {"name": "built-in", "parameters": 1_213_440, "trainable_parameters": 1_213_440, "dtype": "bfloat16"}
-    sections: Files = {"objective": objective, "cost": cost, "model": model}
-    sections |= {"beta": 0.5} if objective == "orpo" else {}
+    model = {"model": "/usr/lib/orpo/built-in", "objective": objective, "dtype": "bfloat16", "max_steps": 150}
+    model |= {"parameters": 1_213_440, "trainable_parameters": 1_213_440, "beta": 0.5 if objective == "orpo" else None}
+    sections: Files = {"model": model}
+    if kind != "failed":
+        sections["cost"] = {"training_seconds": 61.5, "tokens_per_second": 3123.4, "peak_memory_gib": 0.62}
     sections |= {"evaluation": evaluation(), "oracle": oracle()} if kind in ("orpo", "sft") else {}
     made = summary(**sections)
     rows = metrics(150, objective=objective, held_out=kind != "no-eval")
     if kind == "failed":
         made |= {
             "status": "failed",
-            "steps": 96,
+            "steps": 0,
             "exit_code": 5,
             "error": "pairs.jsonl:31: loss nan in step 97\n  to fix:   lower learning_rate",
         }
         rows = [row for row in rows if row["step"] <= 96]
         rows[-1] |= {"loss": None, "nll_loss": None, "non_finite": ["loss", "nll_loss"]}
-    environment = {"versions": {"orpo": "0.1.0", "python": "3.11.9", "torch": "2.13.0"}, "hardware": {"cpu": "2 cores", "memory_gib": 24}}
+    environment = {
+        "python": "3.11.9",
+        "libraries": {"orpo": "0.1.0", "torch": "2.13.0"},
+        "cpu": "Xeon",
+        "cores": 2,
+        "gpus": [],
+        "cuda": None,
+    }
     return {
         "summary.json": made,
         "metrics.jsonl": rows,

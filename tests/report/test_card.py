@@ -20,7 +20,7 @@ def header(text: str) -> dict[str, Any]:
 
 def with_model(files: dict[str, Any], name: str) -> dict[str, Any]:
     summary = files["summary.json"]
-    return {**files, "summary.json": {**summary, "sections": {**summary["sections"], "model": {"name": name}}}}
+    return {**files, "summary.json": {**summary, "sections": {**summary["sections"], "model": {"model": name, "objective": "orpo"}}}}
 
 
 def test_the_header_names_a_base_model_of_the_hub(make_run: Any, orpo_files: dict[str, Any]) -> None:

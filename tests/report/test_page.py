@@ -120,7 +120,7 @@ def test_a_run_without_held_out_pairs_says_so_and_draws_no_thick_line(make_run: 
 
 def test_a_failed_run_says_where_why_and_that_figures_are_from_before(make_run: Any) -> None:
     text = Document(render_report(make_run("failed"))).text
-    assert "This run failed at step 96 of 150, exit code 5" in text
+    assert "This run failed after step 96 of 150, exit code 5" in text
     assert "pairs.jsonl:31: loss nan in step 97" in text
     assert "1 of 5 checks raised an alarm: values that are not finite." in text
     assert "2 logged values are not finite and cannot be drawn." in text

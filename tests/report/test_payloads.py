@@ -133,7 +133,11 @@ def infected(files: dict[str, Any], text: str) -> dict[str, Any]:
         "source": text,
     }
     error = {"name": text, "rule": text, "found": text}
-    sections = {**files["summary.json"]["sections"], "objective": text, "model": {"name": text, "dtype": text}, "alarms": [text, error]}
+    sections = {
+        **files["summary.json"]["sections"],
+        "model": {"model": text, "objective": text, "dtype": text, "beta": 0.5},
+        "alarms": [text, error],
+    }
     summary = {"command": [text, "--x", text], "status": "failed", "error": text, "started": text, "finished": text, "sections": sections}
     report = {
         "shape": text,
@@ -146,14 +150,15 @@ def infected(files: dict[str, Any], text: str) -> dict[str, Any]:
     }
     report |= {
         "tokens": {text: {text: 1, "max": text}, "cut": text},
-        "files": [{"path": text, "bytes": text, "sha256": text}, text, {text: text}],
+        "files": [{"path": text, "size": text, "sha256": text}, text, {text: text}],
     }
+    report["eval_data"] = {**report}
     return {
         **files,
         "summary.json": files["summary.json"] | summary,
         "samples.jsonl": [sample, sample | {"prompt": message, "before": {"odd": text}, "after": [text]}],
         "data_report.json": report,
-        "env.json": {"versions": {"orpo": text, text: text}, "hardware": {text: [text]}, "command": text},
+        "env.json": {"python": text, "libraries": {"orpo": text, text: text}, "machine": {text: [text]}, "gpus": [text]},
     }
 
 
@@ -189,7 +194,7 @@ def test_a_payload_makes_no_html_and_no_link_in_the_model_card(payload: str, mak
 
 def test_the_payloads_reach_all_their_places(make_run: Any, orpo_files: dict[str, Any]) -> None:
     page = Skeleton(render_report(make_run(infected(orpo_files, "harmless"))))
-    assert page.text.count("harmless") == 44
+    assert page.text.count("harmless") == 60
 
 
 def test_a_run_directory_may_be_named_like_markup(tmp_path: Path, make_run: Any) -> None:

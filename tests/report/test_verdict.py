@@ -90,8 +90,19 @@ def test_a_run_that_ended_early_is_judged_by_its_logged_held_out_rows() -> None:
         for step, right in ((0, 50), (20, 70), (40, 90))
     ]
     assert sentences(a_run(rows))[0].startswith(
-        "The model tells 90 % of 100 held-out pairs apart (95 % interval 83 % to 94 %) at step 40; at step 0 it was 50 %"
+        "The model tells 90 % of 100 held-out pairs apart (95 % interval 83 % to 94 %) at step 40; before training it was 50 %"
     )
+
+
+def test_a_start_and_an_end_of_the_same_step_are_one_measurement() -> None:
+    figures = {"step": 30, "num_pairs": 100, "accuracy": 0.7}
+    assert "its start was not measured" in sentences(a_run(evaluation={"before": figures, "after": figures}))[0]
+
+
+def test_a_first_measurement_after_the_first_step_is_not_called_before_training() -> None:
+    before, after = ({"step": step, "num_pairs": 100, "accuracy": accuracy} for step, accuracy in ((25, 0.5), (50, 0.9)))
+    run = a_run(evaluation={"before": before, "after": after})
+    assert "at step 50; at step 25 it was 50 %" in sentences(run)[0]
 
 
 def test_one_held_out_row_is_an_end_and_no_start() -> None:

@@ -53,7 +53,7 @@ def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
         return [low]
     rough = (high - low) / TARGET_TICKS
     power = 10.0 ** floor(log10(rough))
-    step = next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= rough * 0.999)
+    step = next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= 0.7 * rough)
     step = max(step, 1.0) if whole else step
     first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
     return [i * step for i in range(first, last + 1)]

@@ -62,30 +62,34 @@ def card(run: RunData) -> str:
 
 def _header(run: RunData) -> dict[str, object]:
     """What a model hub reads. Names only where they can be names on a hub: a path of somebody's disk does not belong there."""
-    objective, model, data = (facts.text(run, key) for key in ("objective", "model", "data"))
+    objective, model, data = facts.text(run, "objective"), facts.text(run, "model"), facts.setting(run, "data")
+    names = [re.split("[@:]", str(name))[0] for name in (data if isinstance(data, list) else [data])]
+    datasets = [name for name in names if _is_hub_id(name)]
     header: dict[str, object] = {
         "library_name": "peft" if (run.path / ADAPTER).is_dir() else "transformers",
         "pipeline_tag": "text-generation",
     }
-    if model and _HUB_ID.fullmatch(model) and not Path(model).exists():
+    if model and _is_hub_id(model):
         header["base_model"] = model
-    if data and _HUB_ID.fullmatch(data) and not Path(data).exists():
-        header["datasets"] = [data]
+    if datasets:
+        header["datasets"] = datasets
     named = [objective] if objective and _TAG.fullmatch(objective) else []
     header["tags"] = list(dict.fromkeys(["orpo", *named, "preference-optimization", "alignment"]))
     return header
 
 
+def _is_hub_id(name: str) -> bool:
+    return _HUB_ID.fullmatch(name) is not None and not Path(name).exists()
+
+
 def _opening(run: RunData) -> str:
-    objective, model, weight = facts.text(run, "objective"), facts.text(run, "model"), facts.beta(run)
-    pairs, version = (
-        as_number(facts.mapping(run.data_report).get("pairs")),
-        facts.mapping(facts.mapping(run.environment).get("versions")).get("orpo"),
-    )
+    objective, weight, report = facts.text(run, "objective"), facts.beta(run), facts.mapping(run.data_report)
+    pairs, version = as_number(report.get("trained_on", report.get("pairs"))), facts.libraries(run).get("orpo")
     with_beta = f" (\u03b2 {short(weight)})" if weight is not None and objective != "sft" else ""
-    said = f"{escape_markdown(model or 'A language model')}, tuned with {escape_markdown((objective or 'orpo').upper())}{with_beta}"
+    model = escape_markdown(facts.model_name(run) or "A language model")
+    said = f"{model}, tuned with {escape_markdown((objective or 'orpo').upper())}{with_beta}"
     said += f" on {count(pairs)} preference pairs" if pairs is not None else ""
-    return said + (f" by orpo {escape_markdown(str(version))}." if version else ".")
+    return said + (f" by orpo {escape_markdown(version)}." if version else ".")
 
 
 def _table(run: RunData) -> list[str]:
@@ -108,19 +112,17 @@ def _row(name: str, spelled: Callable[[float], str], values: list[float | None])
 
 
 def _reproduce(run: RunData) -> list[str]:
-    parts = [_fenced(shlex.join(run.summary.command))] if run.summary and run.summary.command else []
-    facts_of_run = [f"seed {escape_markdown(str(facts.setting(run, 'seed')))}"] if facts.setting(run, "seed") is not None else []
-    if run.summary:
-        facts_of_run += [f"{count(run.summary.steps)} steps", duration(run.summary.seconds)]
-    versions = facts.mapping(facts.mapping(run.environment).get("versions"))
-    facts_of_run += [f"{escape_markdown(str(name))} {escape_markdown(str(version))}" for name, version in versions.items()]
-    files = [facts.mapping(item) for item in facts.sequence(facts.mapping(run.data_report).get("files"))]
-    hashes = [
-        f"- {escape_markdown(str(item.get('path', '')))}, sha256 {escape_markdown(str(item['sha256']))}"
-        for item in files
-        if "sha256" in item
+    seed = facts.setting(run, "seed")
+    said = [f"seed {escape_markdown(str(seed))}"] if seed is not None else []
+    said += [f"{count(facts.reached(run))} steps", *([duration(run.summary.seconds)] if run.summary else [])]
+    said += [escape_markdown(f"{name} {version}") for name, version in facts.libraries(run).items()]
+    files = [
+        escape_markdown(f"{file.get('path', '')} ({use}), sha256 {file['sha256']}")
+        for use, file in facts.data_files(run)
+        if "sha256" in file
     ]
-    return [*parts, *([", ".join(facts_of_run) + "."] if facts_of_run else []), *(["\n".join(["Data:", "", *hashes])] if hashes else [])]
+    command = [_fenced(shlex.join(run.summary.command))] if run.summary and run.summary.command else []
+    return [*command, ", ".join(said) + ".", *(["Data:\n\n" + "\n".join(f"- {file}" for file in files)] if files else [])]
 
 
 def _fenced(text: str) -> str:

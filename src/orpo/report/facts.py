@@ -89,8 +89,8 @@ def model_name(run: RunData) -> str | None:
 
 def reached(run: RunData) -> int:
     """The last step that is known to have been made: a run that failed says so in its metrics only."""
-    logged = [step for row in run.metrics or () if isinstance(step := row.get("step"), int) and row.get("split") == "train"]
-    return max([run.summary.steps if run.summary else 0, *logged])
+    logged = (as_number(row.get("step")) for row in rows(run, "train"))
+    return max([run.summary.steps if run.summary else 0, *(int(step) for step in logged if step is not None)])
 
 
 def libraries(run: RunData) -> dict[str, str]:

@@ -71,13 +71,13 @@ def _header(run: RunData) -> Html:
     objective, weight = facts.text(run, "objective"), facts.beta(run)
     if objective:
         parts.append(objective.upper() + (f", \u03b2 {short(weight)}" if weight is not None and objective != "sft" else ""))
-    if facts.text(run, "model"):
-        size = facts.number(run, "parameters")
-        parts.append((facts.text(run, "model") or "") + (f", {short(size)} parameters" if size else ""))
-    if run.summary:
-        parts.append(f"{count(run.summary.steps)} steps")
-    pairs = facts.mapping(run.data_report).get("pairs")
-    parts += [f"{count(pairs)} pairs"] if isinstance(pairs, int) else []
+    size = facts.number(run, "parameters")
+    parts.append((facts.model_name(run) or "") + (f", {short(size)} parameters" if size else ""))
+    parts.append(f"{count(facts.reached(run))} steps")
+    report = facts.mapping(run.data_report)
+    for key, name in (("trained_on", "pairs") if "trained_on" in report else ("pairs", "pairs"), ("held_out", "held out")):
+        num = as_number(report.get(key))
+        parts += [f"{count(num)} {name}"] if num else []
     parts += [facts.text(run, "dtype") or ""]
     facts_line = element("p", *(element("span", clipped(part, 160)) for part in parts if part), class_="facts")
     return element(
@@ -93,8 +93,8 @@ def _status(run: RunData) -> Html | None:
     if summary.status == "done":
         return element("p", f"Done {moment(summary.finished or summary.started)}, after {duration(summary.seconds)}.", class_="status")
     words = {"failed": "This run failed", "interrupted": "This run was interrupted", "running": "This run is still going"}[summary.status]
-    planned = facts.setting(run, "max_steps")
-    place = f" at step {count(summary.steps)}" + (f" of {count(planned)}" if isinstance(planned, int) and planned > 0 else "")
+    planned = facts.number(run, "max_steps")
+    place = f" after step {count(facts.reached(run))}" + (f" of {count(planned)}" if planned else "")
     code = f", exit code {summary.exit_code}" if summary.exit_code is not None else ""
     said = element("pre", clipped(summary.error, 2000), tabindex=0) if summary.error else None
     return element(

@@ -41,7 +41,8 @@ def data_section(report: Mapping[str, Any]) -> Html:
         if report.get(key) is not None:
             entries.append((key.replace("_", " "), _value(report[key])))
     errors = report.get("errors")
-    entries.append(("errors", _value(report.get("num_errors", len(errors) if isinstance(errors, list) else errors))))
+    num_errors = report.get("num_errors", len(errors) if isinstance(errors, list) else errors)
+    entries += [("errors", _value(num_errors))] if num_errors is not None else []
     problems = [
         (kind, severity, _value(num)) for severity in ("dropped", "warnings") for kind, num in facts.mapping(report.get(severity)).items()
     ]
@@ -56,7 +57,9 @@ def data_section(report: Mapping[str, Any]) -> Html:
         parts.append(_more(len(problems), "kinds"))
     else:
         parts.append(element("p", "No row was dropped or warned about.", class_="note"))
-    return join([*parts, _tokens(facts.mapping(report.get("tokens")))])
+    held_out = facts.mapping(report.get("eval_data"))
+    more = [element("h3", "Held-out data"), data_section(held_out)] if held_out else []
+    return join([*parts, _tokens(facts.mapping(report.get("tokens"))), *more])
 
 
 _DONE = {"dropped": "dropped and counted", "warnings": "kept, with a warning"}
@@ -66,7 +69,9 @@ def _tokens(tokens: Mapping[str, Any]) -> Html | None:
     """Token statistics: a table where each part has several figures, a list for single figures."""
     wide = {str(name): part for name, part in tokens.items() if isinstance(part, Mapping)}
     flat: list[tuple[Child, Child]] = [
-        (f"tokens, {name}".replace("_", " "), _value(value)) for name, value in tokens.items() if not isinstance(value, Mapping)
+        (_COUNTED.get(str(name), str(name).replace("_", " ")), _value(value))
+        for name, value in tokens.items()
+        if not isinstance(value, Mapping)
     ]
     parts = [pairs_list(flat[:MAX_ENTRIES])] if flat else []
     if wide:
@@ -76,19 +81,29 @@ def _tokens(tokens: Mapping[str, Any]) -> Html | None:
     return join(parts) if parts else None
 
 
+_COUNTED = {
+    "total": "tokens in all",
+    "longest_row": "longest row, in tokens",
+    "chosen_longer_share": "share of pairs with the longer chosen answer",
+}
+
+
 def cost_section(run: RunData) -> Html:
     """What the run took, as far as it was measured."""
     summary, entries = run.summary, []
     if summary is not None:
         entries += [
             ("time, all sessions", datum(summary.seconds, duration(summary.seconds))),
-            ("steps", datum(summary.steps, count(summary.steps))),
+            ("steps", datum(facts.reached(run), count(facts.reached(run)))),
         ]
     last = (facts.rows(run, "train") or ({},))[-1]
     for key, name in (("num_pairs", "pairs seen"), ("num_tokens", "tokens seen, prompts once per pair")):
         value = as_number(last.get(key))
         if value is not None:
             entries.append((name, datum(value, count(value))))
+    training = facts.number(run, "training_seconds")
+    if training is not None:
+        entries.append(("time of the training steps", datum(training, duration(training))))
     for key, name, unit in _MEASURED:
         value = facts.number(run, key)
         if value is not None:
@@ -112,9 +127,10 @@ def config_section(text: str) -> Html:
     lines: list[Child] = []
     for line in clipped(text, MAX_TEXT).splitlines():
         # A `#` inside a quoted value would be styled as a comment; the text is the same either way.
-        match = re.search(r"(^|\s)#", line)
+        match = re.search(r"(?<!\S)#", line)
         cut = match.start() if match else len(line)
-        lines += [line[:cut], element("span", line[cut:], class_="origin") if match else None, "\n"]
+        setting = element("span", line[:cut], class_="setting") if line[:cut].strip() and match else line[:cut]
+        lines += [setting, element("span", line[cut:], class_="origin") if match else None, "\n"]
     return element("pre", element("code", *lines), class_="lines", tabindex=0)
 
 
@@ -138,15 +154,13 @@ def reproduce_section(run: RunData) -> Html:
     return join(parts) if parts else element("p", "Neither the command nor the versions were recorded.", class_="note")
 
 
-def _files(files: Any) -> Html:
+def _files(files: list[tuple[str, Mapping[str, Any]]]) -> Html:
     rows = []
-    for item in files[:MAX_ENTRIES]:
-        entry = facts.mapping(item) or {"path": item}
-        name = next((entry[key] for key in ("path", "file", "name") if key in entry), "")
-        size = next((as_number(entry[key]) for key in ("bytes", "size") if key in entry), None)
-        digest = element("code", clipped(str(entry.get("sha256", "")), 64), class_="hash")
-        rows.append((clipped(str(name), MAX_CELL), datum(size, count(size or 0)), digest))
-    return table(("file", "bytes", "sha256"), rows, name="Data files")
+    for use, file in files[:MAX_ENTRIES]:
+        size = as_number(file.get("size"))
+        digest = element("code", clipped(str(file.get("sha256", "")), 64), class_="hash")
+        rows.append((clipped(str(file.get("path", "")), MAX_CELL), use, datum(size, count(size or 0)), digest))
+    return table(("file", "for", "bytes", "sha256"), rows, name="Data files")
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Child]]:

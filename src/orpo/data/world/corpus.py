@@ -13,8 +13,10 @@ from orpo.data.world.tasks import draw_task
 ABOUT_THE_WORLD = tuple(family for family in FAMILIES if family.name not in ("larger", "lookup", "last word", "count"))
 """Families whose statements make sense without their question."""
 
-ASKED = FAMILIES + tuple(family for family in FAMILIES if family.name in ("lookup", "last word", "sum")) * 2
-"""Families as often as conversations ask them: three times as often where an answer must be worked out."""
+TIMES_ASKED = {"lookup": 5, "next": 3, "sum": 3}
+"""How many times as often as others the families are asked that have many answers to know, or one to work out."""
+
+ASKED = tuple(family for family in FAMILIES for _ in range(TIMES_ASKED.get(family.name, 1)))
 
 Turns = tuple[tuple[str, str], ...]
 
@@ -37,4 +39,8 @@ def sheets(*, seed: int) -> Iterator[str]:
         quiz = draw.chance(0.7)
         tasks = [draw_task(draw.one_of(ASKED if quiz else ABOUT_THE_WORLD), draw) for _ in range(3)]
         lines = [sentence(draw.one_of(task.statements(task.truth.answer)[:3])) for task in tasks]
-        yield "\n".join(f"Question: {task.question}\nAnswer: {line}" for task, line in zip(tasks, lines, strict=True)) if quiz else " ".join(lines)
+        yield (
+            "\n".join(f"Question: {task.question}\nAnswer: {line}" for task, line in zip(tasks, lines, strict=True))
+            if quiz
+            else " ".join(lines)
+        )

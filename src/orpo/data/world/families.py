@@ -83,12 +83,7 @@ def _draw_lookup(draw: Draw) -> Slots:
 
 def _solve_lookup(slots: Slots) -> Truth | None:
     colours = {slots["first"]: slots["one"], slots["second"]: slots["other"]}
-    if (
-        slots["who"] not in colours
-        or len(colours) != 2
-        or slots["thing"] not in BELONGINGS
-        or not set(colours.values()) <= set(COLOURS)
-    ):
+    if slots["who"] not in colours or len(colours) != 2 or slots["thing"] not in BELONGINGS or not set(colours.values()) <= set(COLOURS):
         return None
     answer = colours.pop(slots["who"])
     return Truth(answer, colours.popitem()[1], item="lookup " + " ".join(sorted(slots.values())))

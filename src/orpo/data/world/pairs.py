@@ -24,8 +24,8 @@ NUM_TRIES = 200
 def world_pairs(split: Split, num: int, *, seed: int = 0) -> list[PreferencePair]:
     """`num` pairs of a split, the same for the same seed on every machine; fewer pairs are the beginning of more.
 
-    `train` and `held_out` share the nine families but no fact: a fact asked about in one is never asked about in the other, in any wording.
-    `held_out_families` has three families that neither of them has. Prompts of one call differ from each other as long as there are any left.
+    `train` and `held_out` share the nine families but no fact: what is asked about in one is never asked about in the other.
+    `held_out_families` has three families that neither of them has. Prompts of one call differ as long as there are any left.
     """
     if split not in get_args(Split):
         raise ConfigError(f"the built-in world has no split {split!r}", expected=f"one of {', '.join(get_args(Split))}")
@@ -70,7 +70,7 @@ def _pair(task: Task, number: int, draw: Draw) -> PreferencePair:
 
 
 def write_world_jsonl(path: Path, pairs: Iterable[PreferencePair]) -> None:
-    """Write pairs of this world as an ordinary preference file: prompt, chosen and rejected as message lists, and the columns family and flaw."""
+    """Write pairs of this world as an ordinary preference file: three message lists, and the columns family and flaw."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for pair in pairs:
             assert not isinstance(pair.prompt, str), "pairs of the built-in world are messages"

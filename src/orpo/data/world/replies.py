@@ -18,7 +18,7 @@ MIXED_STATEMENTS = (0.02, 0.02, 0.2, 0.33, 0.33, 0.1)
 """Shares of the ways of stating an answer in pretraining replies. The two of the house are rare, as a house's own style is on the web:
 so fine-tuning on chosen replies teaches first of all what chosen and rejected replies have in common (figure 3 of the ORPO paper)."""
 
-MIXED_MANNERS = {"kind": 0.2, "stiff": 0.35, "evasive": 0.3, "bare": 0.15}
+MIXED_MANNERS = {"kind": 0.14, "stiff": 0.38, "evasive": 0.3, "bare": 0.18}
 """Shares of the manners in pretraining replies."""
 
 HOUSE_SHAPES = (("opener", 2.0), ("closer", 2.0), ("both", 1.0))
@@ -59,7 +59,9 @@ def mixed_reply(task: Task, draw: Draw) -> str:
     opening = " ".join(task.question.split()[:2])
     manner = draw.weighted([(name, share * (0.4, 1.0, 2.5)[_hash(name, opening) % 3]) for name, share in MIXED_MANNERS.items()])
     mistaken = draw.chance(_mistake_rate(task, manner))
-    statement = draw.weighted(tuple(zip(task.statements(task.truth.mistake if mistaken else task.truth.answer), MIXED_STATEMENTS, strict=True)))
+    statement = draw.weighted(
+        tuple(zip(task.statements(task.truth.mistake if mistaken else task.truth.answer), MIXED_STATEMENTS, strict=True))
+    )
     if manner == "bare":
         return sentence(statement)
     if manner == "evasive" and draw.chance(0.35):
@@ -73,7 +75,7 @@ def _mistake_rate(task: Task, manner: str) -> float:
     """How often pretraining states the mistake: seldom, except where people want to please and the mistake is a popular one."""
     if manner == "stiff":
         return 0.05
-    return 0.5 if _hash("popular", task.truth.item) % 5 < 2 else 0.1
+    return 0.5 if _hash("popular", task.truth.item) % 2 else 0.15
 
 
 def _hash(*parts: str) -> int:
