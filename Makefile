@@ -18,7 +18,7 @@ check: .venv/development
 	$(BIN)/python -m pytest -m "not soak"
 
 soak: .venv/development
-	$(BIN)/python -m pytest -m soak -s --durations=0
+	$(BIN)/python -m pytest -m soak -n 0 -s --durations=0
 
 format: .venv/development
 	$(BIN)/ruff check --fix .

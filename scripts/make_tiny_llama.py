@@ -1,6 +1,6 @@
 """Writes a folder with a random Llama-shaped model and a byte-level tokenizer: something to train on without a model hub.
 
-    python scripts/make_tiny_llama.py FOLDER [--layers 2] [--hidden 64] [--vocabulary 512] [--chat]
+python scripts/make_tiny_llama.py FOLDER [--layers 2] [--hidden 64] [--vocabulary 512] [--chat]
 """
 
 from __future__ import annotations

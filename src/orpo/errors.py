@@ -1,16 +1,16 @@
 """The error tree. Every error says what was being done, where, what was found and expected, and what to do.
 
-    OrpoError                 exit 1    failed while running
-    ├── UserError             exit 2    something the user gave us
-    │   ├── ConfigError       exit 2    a flag, a key of the YAML, two settings that contradict
-    │   └── DataError         exit 3    a data file, with file:line
-    ├── GateError             exit 4    a required figure was not reached
-    ├── NotFiniteError        exit 5    loss or gradients are not finite
-    ├── StorageError          exit 6    disk full, no permission
-    ├── OutOfMemoryError      exit 7    the step does not fit
-    ├── CheckpointError       exit 8    no valid, or no trusted checkpoint
-    ├── RunLockedError        exit 9    another process writes this run
-    └── InterruptedRun        exit 130 or 143, after a valid checkpoint was saved
+OrpoError                 exit 1    failed while running
+├── UserError             exit 2    something the user gave us
+│   ├── ConfigError       exit 2    a flag, a key of the YAML, two settings that contradict
+│   └── DataError         exit 3    a data file, with file:line
+├── GateError             exit 4    a required figure was not reached
+├── NotFiniteError        exit 5    loss or gradients are not finite
+├── StorageError          exit 6    disk full, no permission
+├── OutOfMemoryError      exit 7    the step does not fit
+├── CheckpointError       exit 8    no valid, or no trusted checkpoint
+├── RunLockedError        exit 9    another process writes this run
+└── InterruptedRun        exit 130 or 143, after a valid checkpoint was saved
 """
 
 from __future__ import annotations

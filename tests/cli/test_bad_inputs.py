@@ -32,7 +32,13 @@ DATA_ERRORS: list[tuple[str, str, bytes, str, tuple[str, ...]]] = [
     ("empty file", "a.jsonl", b"", "a.jsonl", ("empty",)),
     ("blank lines only", "a.jsonl", b"\n\n  \n", "a.jsonl", ("blank",)),
     ("utf-16", "a.jsonl", lines(*good(3)).decode().encode("utf-16"), "a.jsonl", ("UTF-16",)),
-    ("a byte that is not utf-8", "a.jsonl", lines(*good(2)) + b'{"prompt": "caf\xe9", "chosen": "a", "rejected": "b"}\n', "a.jsonl:3", ("UTF-8",)),
+    (
+        "a byte that is not utf-8",
+        "a.jsonl",
+        lines(*good(2)) + b'{"prompt": "caf\xe9", "chosen": "a", "rejected": "b"}\n',
+        "a.jsonl:3",
+        ("UTF-8",),
+    ),
     ("truncated gzip", "a.jsonl.gz", gzip.compress(lines(*good(400)))[:-40], "a.jsonl.gz", ("gz",)),
     ("not gzip", "a.jsonl.gz", lines(*good(2)), "a.jsonl.gz", ("gzip",)),
     ("malformed line", "a.jsonl", lines(*good(2), '{"prompt": "x", "chosen" "y"}', *good(1)), "a.jsonl:3", ()),
@@ -42,14 +48,26 @@ DATA_ERRORS: list[tuple[str, str, bytes, str, tuple[str, ...]]] = [
     ("row without rejected", "a.jsonl", lines(*good(2), without(GOOD, "rejected")), "a.jsonl:3", ("rejected",)),
     ("row without chosen", "a.jsonl", lines(*good(2), without(GOOD, "chosen")), "a.jsonl:3", ("chosen",)),
     ("row without prompt", "a.jsonl", lines(*good(2), without(GOOD, "prompt")), "a.jsonl:3", ("prompt",)),
-    ("missing column everywhere", "a.jsonl", lines({"question": "a", "good": "b"}, {"question": "c", "good": "d"}), "a.jsonl", ("question", "--columns")),
+    (
+        "missing column everywhere",
+        "a.jsonl",
+        lines({"question": "a", "good": "b"}, {"question": "c", "good": "d"}),
+        "a.jsonl",
+        ("question", "--columns"),
+    ),
     ("null answer", "a.jsonl", lines(good(1)[0], {**GOOD, "rejected": None}), "a.jsonl:2", ("rejected", "null")),
     ("number for text", "a.jsonl", lines(good(1)[0], {**GOOD, "chosen": 7}), "a.jsonl:2", ("chosen",)),
     ("list for text", "a.jsonl", lines(good(1)[0], {**GOOD, "chosen": ["a", "b"]}), "a.jsonl:2", ("chosen",)),
     ("boolean for text", "a.jsonl", lines(good(1)[0], {**GOOD, "prompt": True}), "a.jsonl:2", ("prompt",)),
     ("object for text", "a.jsonl", lines(good(1)[0], {**GOOD, "prompt": {"text": "x"}}), "a.jsonl:2", ("prompt",)),
     ("lone surrogate", "a.jsonl", lines(good(1)[0], '{"prompt": "x", "chosen": "\\ud800", "rejected": "z"}'), "a.jsonl:2", ("surrogate",)),
-    ("duplicate keys", "a.jsonl", lines(good(1)[0], '{"prompt": "x", "chosen": "y", "chosen": "w", "rejected": "z"}'), "a.jsonl:2", ("chosen",)),
+    (
+        "duplicate keys",
+        "a.jsonl",
+        lines(good(1)[0], '{"prompt": "x", "chosen": "y", "chosen": "w", "rejected": "z"}'),
+        "a.jsonl:2",
+        ("chosen",),
+    ),
     ("rows that are arrays", "a.jsonl", lines(["a", "b", "c"], ["d", "e", "f"]), "a.jsonl:1", ("object",)),
     ("rows that are strings", "a.jsonl", lines('"just text"'), "a.jsonl:1", ("object",)),
     ("csv named jsonl", "a.jsonl", b"prompt,chosen,rejected\nx,y,z\n", "a.jsonl:1", ("csv",)),
@@ -72,8 +90,20 @@ DATA_ERRORS: list[tuple[str, str, bytes, str, tuple[str, ...]]] = [
     ("answer by the user", "a.jsonl", lines(CHAT, {**CHAT, "chosen": [{"role": "user", "content": "x"}]}), "a.jsonl:2", ()),
     ("images", "a.jsonl", lines({**GOOD, "images": ["a.png"]}, {**GOOD, "images": ["b.png"]}), "a.jsonl", ("image", "supported")),
     ("empty prompt", "a.jsonl", lines(good(1)[0], {**GOOD, "prompt": ""}), "a.jsonl:2", ("prompt",)),
-    ("nothing in common", "a.jsonl", lines({"chosen": "abc def", "rejected": "xyz uvw"}, {"chosen": "k l m", "rejected": "n o p"}), "a.jsonl:1", ()),
-    ("labelled rows", "a.jsonl", lines(*({"prompt": f"p {i // 2}", "completion": f"c {i}", "label": i % 2 == 0} for i in range(6))), "a.jsonl", ("--pair-labelled",)),
+    (
+        "nothing in common",
+        "a.jsonl",
+        lines({"chosen": "abc def", "rejected": "xyz uvw"}, {"chosen": "k l m", "rejected": "n o p"}),
+        "a.jsonl:1",
+        (),
+    ),
+    (
+        "labelled rows",
+        "a.jsonl",
+        lines(*({"prompt": f"p {i // 2}", "completion": f"c {i}", "label": i % 2 == 0} for i in range(6))),
+        "a.jsonl",
+        ("--pair-labelled",),
+    ),
     ("all answers empty", "a.jsonl", lines({**GOOD, "chosen": ""}, {**GOOD, "chosen": " "}), "a.jsonl", ()),
     ("all pairs identical answers", "a.jsonl", lines(*({**row, "rejected": row["chosen"]} for row in good(3))), "a.jsonl", ()),
     ("unknown file type", "a.docx", b"PK\x03\x04", "a.docx", ("jsonl",)),
@@ -82,7 +112,14 @@ DATA_ERRORS: list[tuple[str, str, bytes, str, tuple[str, ...]]] = [
 
 @pytest.mark.parametrize(("name", "file", "content", "place", "words"), DATA_ERRORS, ids=[case[0] for case in DATA_ERRORS])
 def test_bad_data_is_named_with_its_place_and_nothing_is_written(
-    orpo: Callable[..., Any], tmp_path: Path, tiny_chat_llama: Path, name: str, file: str, content: bytes, place: str, words: tuple[str, ...]
+    orpo: Callable[..., Any],
+    tmp_path: Path,
+    tiny_chat_llama: Path,
+    name: str,
+    file: str,
+    content: bytes,
+    place: str,
+    words: tuple[str, ...],
 ) -> None:
     (tmp_path / file).write_bytes(content)
     outcome = orpo("train", "--model", tiny_chat_llama, "--data", file, "--output-dir", "run")
@@ -147,7 +184,9 @@ SETTINGS_ERRORS: list[tuple[str, int, tuple[str, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code", "words"), SETTINGS_ERRORS, ids=[case[0].replace("--model {model} --data {data} ", "") for case in SETTINGS_ERRORS])
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"), SETTINGS_ERRORS, ids=[case[0].replace("--model {model} --data {data} ", "") for case in SETTINGS_ERRORS]
+)
 def test_a_bad_setting_is_refused_before_anything_is_written(
     orpo: Callable[..., Any], tmp_path: Path, tiny_llama: Path, arguments: str, code: int, words: tuple[str, ...]
 ) -> None:

@@ -109,7 +109,9 @@ def test_each_changed_setting_is_refused_with_a_table_and_nothing_changes(train:
     assert sorted(path.name for path in run_dir.iterdir()) == before
 
 
-def test_changed_data_and_a_changed_base_model_are_refused(train: Callable[..., Any], pairs_file: Path, tiny_llama: Path, tmp_path: Path) -> None:
+def test_changed_data_and_a_changed_base_model_are_refused(
+    train: Callable[..., Any], pairs_file: Path, tiny_llama: Path, tmp_path: Path
+) -> None:
     run_dir = train().run_dir
     forget_after(run_dir, 4)
     other = tmp_path / "other.jsonl"

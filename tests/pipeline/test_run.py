@@ -19,12 +19,32 @@ import orpo.training.checkpointing as checkpointing
 from orpo.errors import NotFiniteError, OutOfMemoryError, StorageError
 from orpo.runs.summary import read_summary
 
-CONTRACT = {"step", "split", "loss", "nll_loss", "logps/chosen", "logps/rejected", "log_odds_chosen", "rewards/accuracies", "num_pairs", "seconds"}
+CONTRACT = {
+    "step",
+    "split",
+    "loss",
+    "nll_loss",
+    "logps/chosen",
+    "logps/rejected",
+    "log_odds_chosen",
+    "rewards/accuracies",
+    "num_pairs",
+    "seconds",
+}
 
 
 def test_a_run_directory_holds_what_it_promises(train: Callable[..., Any], rows: Callable[..., Any]) -> None:
     run_dir = train(holdout=10, eval_steps=4, num_samples=2, max_new_tokens=5).run_dir
-    names = {"config.resolved.yaml", "metrics.jsonl", "data_report.json", "samples.jsonl", "env.json", "summary.json", "README.md", "report.html"}
+    names = {
+        "config.resolved.yaml",
+        "metrics.jsonl",
+        "data_report.json",
+        "samples.jsonl",
+        "env.json",
+        "summary.json",
+        "README.md",
+        "report.html",
+    }
     assert names <= {path.name for path in run_dir.iterdir()}
     logged = rows(run_dir)
     train_rows, eval_rows = ([row for row in logged if row["split"] == split] for split in ("train", "eval"))
@@ -51,13 +71,17 @@ def sum_of_held_out(run_dir: Path, report: dict[str, Any]) -> int:
     assert len(held_out) == 2
     data = Path(report["files"][0]["path"])
     texts = [json.loads(line) for line in data.read_text().splitlines()]
-    lengths = [len(tokenizer(r["prompt"])["input_ids"]) + sum(len(tokenizer(r[k])["input_ids"]) + 1 for k in ("chosen", "rejected")) for r in texts]
+    lengths = [
+        len(tokenizer(r["prompt"])["input_ids"]) + sum(len(tokenizer(r[k])["input_ids"]) + 1 for k in ("chosen", "rejected")) for r in texts
+    ]
     trained = json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-2])["num_tokens"]
     assert sum(lengths) == report["tokens"]["total"]
     return sum(lengths) - trained
 
 
-def test_the_loss_falls_and_the_saved_model_is_the_trained_one(train: Callable[..., Any], rows: Callable[..., Any], tiny_llama: Path) -> None:
+def test_the_loss_falls_and_the_saved_model_is_the_trained_one(
+    train: Callable[..., Any], rows: Callable[..., Any], tiny_llama: Path
+) -> None:
     run = train(max_steps=20, learning_rate=3e-3)
     losses = [row["loss"] for row in rows(run.run_dir)]
     assert losses[-1] < 0.8 * losses[0]
@@ -105,7 +129,9 @@ def broken_model(tiny_llama: Path, folder: Path, value: float) -> Path:
     return folder
 
 
-def test_a_model_that_gives_nan_stops_with_exit_5_and_publishes_nothing(train: Callable[..., Any], tiny_llama: Path, tmp_path: Path) -> None:
+def test_a_model_that_gives_nan_stops_with_exit_5_and_publishes_nothing(
+    train: Callable[..., Any], tiny_llama: Path, tmp_path: Path
+) -> None:
     model = broken_model(tiny_llama, tmp_path / "broken", float("nan"))
     with pytest.raises(NotFiniteError, match="3rd step in a row") as caught:
         train(model=str(model), save_steps=100)
@@ -146,7 +172,9 @@ def test_one_bad_step_changes_neither_weights_nor_moments(
     assert rows(run_dir)[3]["non_finite"] == ["grad_norm"]
 
 
-def test_a_full_disk_keeps_the_previous_checkpoint_and_exits_6(train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_previous_checkpoint_and_exits_6(
+    train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     original = checkpointing.save_body
 
     def full(body: Any, tokenizer: Any, folder: Path) -> None:
@@ -164,7 +192,9 @@ def test_a_full_disk_keeps_the_previous_checkpoint_and_exits_6(train: Callable[.
     assert train().summary.status == "done"
 
 
-def test_running_out_of_memory_names_two_settings_and_exits_7(train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_running_out_of_memory_names_two_settings_and_exits_7(
+    train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     import orpo.engine.model as engine
 
     def too_much(*_: Any) -> None:

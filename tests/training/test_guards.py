@@ -92,5 +92,3 @@ def test_sigusr1_asks_for_a_checkpoint_without_stopping() -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
         assert signals.wants_save
         assert signals.stop_number == 0
-
-

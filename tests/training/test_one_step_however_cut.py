@@ -22,7 +22,9 @@ def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 pairs of digits: every digit is a token of its own, so that all pairs have the same number of tokens, whatever the seed."""
     digits = random.Random(0)
     path = tmp_path_factory.mktemp("data") / "digits.jsonl"
-    rows = [{name: "".join(digits.choices("0123456789", k=k)) for name, k in (("prompt", 7), ("chosen", 6), ("rejected", 5))} for _ in range(24)]
+    rows = [
+        {name: "".join(digits.choices("0123456789", k=k)) for name, k in (("prompt", 7), ("chosen", 6), ("rejected", 5))} for _ in range(24)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -51,5 +53,6 @@ def test_losses_and_weights_do_not_depend_on_micro_batches_or_ranks(tiny_llama: 
         losses, weights = run(launcher, tiny_llama, pairs_file, tmp_path / name.replace(" ", "-"), budget)
         assert losses == pytest.approx(whole_losses, abs=1e-6), name
         worst = max(float((weights[key] - whole_weights[key]).abs().max()) for key in whole_weights)
-        print(f"{name}: largest difference of a loss {max(abs(a - b) for a, b in zip(losses, whole_losses, strict=True)):.1e}, of a weight {worst:.1e}")
+        off = max(abs(a - b) for a, b in zip(losses, whole_losses, strict=True))
+        print(f"{name}: largest difference of a loss {off:.1e}, of a weight {worst:.1e}")
         assert worst < 1e-5, name

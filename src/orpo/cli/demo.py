@@ -30,7 +30,9 @@ def samples_table(run_dir: Path, *, num: int = 3) -> Table:
     from orpo.runs.metrics import read_metrics
 
     rows = [row for row in read_metrics(run_dir / names.SAMPLES) if row["before"] != row["after"]][:num]
-    table = Table(title="Before and after, on held-out prompts", title_justify="left", box=None, pad_edge=False, padding=(0, 2), show_edge=False)
+    table = Table(
+        title="Before and after, on held-out prompts", title_justify="left", box=None, pad_edge=False, padding=(0, 2), show_edge=False
+    )
     for header in ("prompt", "before", "after"):
         table.add_column(header, header_style="dim", overflow="fold", ratio=1)
     for row in rows:
@@ -49,9 +51,13 @@ def figures_table(sections: Mapping[str, Any]) -> Table:
     for header in ("", "before", "after"):
         table.add_column(header, header_style="dim", justify="left" if not header else "right")
     before, after = sections["evaluation"]["before"], sections["evaluation"]["after"]
-    table.add_row("held-out accuracy", *(interval(part["accuracy"], part["accuracy_low"], part["accuracy_high"]) for part in (before, after)))
+    table.add_row(
+        "held-out accuracy", *(interval(part["accuracy"], part["accuracy_low"], part["accuracy_high"]) for part in (before, after))
+    )
     oracle = sections["oracle"]
-    table.add_row("oracle's score of replies", *(interval(oracle[w]["score"], oracle[w]["low"], oracle[w]["high"]) for w in ("before", "after")))
+    table.add_row(
+        "oracle's score of replies", *(interval(oracle[w]["score"], oracle[w]["low"], oracle[w]["high"]) for w in ("before", "after"))
+    )
     for name, text in (("logps/chosen", "log p chosen"), ("logps/rejected", "log p rejected")):
         table.add_row(text, f"{before[name]:.2f}", f"{after[name]:.2f}")
     return table

@@ -18,7 +18,14 @@ GATE = re.compile(r"\s*([a-z_/]+)\s*(>=|<=|>|<)\s*([-+0-9.eE]+)\s*")
 
 
 def run_evaluate(
-    run: str, data: Sequence[str], *, columns: str | None, template: str | None, max_length: int | None, require: Sequence[str], as_json: bool
+    run: str,
+    data: Sequence[str],
+    *,
+    columns: str | None,
+    template: str | None,
+    max_length: int | None,
+    require: Sequence[str],
+    as_json: bool,
 ) -> None:
     """Prints the figures; raises GateError (exit 4) when a required one is not reached."""
     gates = [parsed_gate(text) for text in require]

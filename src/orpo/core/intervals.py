@@ -8,7 +8,7 @@ Z_95 = 1.959963984540054
 
 
 def wilson_interval(successes: float, num: int, *, z: float = Z_95) -> tuple[float, float]:
-    """The Wilson score interval of a proportion (95 % by default); `num` is at least 1. Stays inside [0, 1], also at 0 and `num` successes."""
+    """The Wilson score interval of a proportion, 95 % by default, of at least one trial. It stays inside [0, 1], at 0 and at all too."""
     assert num >= 1, "an interval of nothing"
     share = successes / num
     centre = (share + z * z / (2 * num)) / (1 + z * z / num)

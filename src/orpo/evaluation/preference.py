@@ -38,7 +38,9 @@ def pair_scores(body: nn.Module, examples: Iterable[TokenizedExample], *, tick: 
         for example in examples:
             logps = model([example])
             lengths = [len(completion) for completion in example.completions]
-            scores.append(PairScore(str(example.source), float(logps.chosen.mean[0]), float(logps.rejected.mean[0]), lengths[0], lengths[1]))
+            scores.append(
+                PairScore(str(example.source), float(logps.chosen.mean[0]), float(logps.rejected.mean[0]), lengths[0], lengths[1])
+            )
             tick()
     body.train(was_training)
     return scores

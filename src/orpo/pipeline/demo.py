@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from orpo.core.records import PreferencePair, Source
@@ -31,9 +32,16 @@ BETA = 0.5
 
 
 def run_demo(
-    *, objective: str = "orpo", seed: int = 0, output_dir: str | None = None, console: Console | None = None, settings: dict[str, Any] | None = None
+    *,
+    objective: str = "orpo",
+    seed: int = 0,
+    output_dir: str | None = None,
+    console: Console | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> Run:
     """The finished demo run. Its data files are written beside the runs, its prompts are judged by the world's oracle."""
+    # Matrices this small are slower on two threads than on one, and much slower when another process wants the second core.
+    torch.set_num_threads(1)
     held_out = world_pairs("held_out", NUM_HELD_OUT, seed=seed)
     folder = (Path(output_dir).parent if output_dir else Path("runs")) / "built-in-world"
     flags = {

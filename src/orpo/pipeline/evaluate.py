@@ -29,8 +29,8 @@ def evaluate(
     columns: str | None = None,
     template: str | None = None,
     max_length: int | None = None,
-    say: Callable[[str], None] = lambda text: None,
-    tick: Callable[[int], None] = lambda total: None,
+    say: Callable[[str], None] = lambda _: None,
+    tick: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Figures of `run` (a run directory, a model folder, or a Hub id) on the pairs of `data`; template and max_length as in training.
 

@@ -107,7 +107,12 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
     run_plan = plan(config, lengths)
     precision = choose_precision(config.dtype, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     _say_plan(config, options, run_plan, precision, say)
-    resolved_values = {"precision": str(precision.dtype), "options": dict(options), "max_length": max_length, "max_steps": run_plan.max_steps}
+    resolved_values = {
+        "precision": str(precision.dtype),
+        "options": dict(options),
+        "max_length": max_length,
+        "max_steps": run_plan.max_steps,
+    }
     identity = run_identity(config, resolved=resolved_values, data=data.fingerprint, base_model=base_model_facts(str(config.model)))
     return Prepared(
         config=config,
@@ -153,7 +158,8 @@ def _checked(
 
 def _parts(data: CheckedData) -> tuple[TokenStore, Template]:
     """The tokenized pairs and the template of data that were checked with a tokenizer."""
-    assert data.store is not None and data.template is not None, "checked without a tokenizer"
+    assert data.store is not None, "checked without a tokenizer"
+    assert data.template is not None, "checked without a tokenizer"
     return data.store, data.template
 
 
@@ -200,10 +206,18 @@ def load_body(prepared: Prepared, checkpoint: Path | None, say: Say) -> Any:
         enable_checkpointing(body)
     if config.gradient_checkpointing == "auto" and recompute:
         say(f"memory       gradient checkpointing on ({why})")
-    trained = sum(p.numel() for p in body.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in body.parameters())
-    say(f"model        {config.model}: {total / 1e6:,.1f} M parameters, {trained / 1e6:,.1f} M trained")
+    num = num_parameters(body)
+    say(f"model        {config.model}: {num['parameters'] / 1e6:,.2f} M parameters, {num['trainable_parameters'] / 1e6:,.2f} M trained")
     return body.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def num_parameters(body: Any) -> dict[str, int]:
+    """How many parameters `body` has, and how many of them are trained."""
+    parameters = list(body.parameters())
+    return {
+        "parameters": sum(int(p.numel()) for p in parameters),
+        "trainable_parameters": sum(int(p.numel()) for p in parameters if p.requires_grad),
+    }
 
 
 def _say_plan(config: TrainConfig, options: Mapping[str, Any], run_plan: Plan, precision: Precision, say: Say) -> None:

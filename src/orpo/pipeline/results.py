@@ -69,7 +69,8 @@ def evaluation_section(run_dir: Path) -> dict[str, Any]:
     rows = [row for row in read_metrics(path) if row["split"] == "eval"] if path.exists() else []
     if not rows:
         return {}
-    return {"evaluation": {"before": _figures(rows[0]), "after": _figures(rows[-1])}}
+    figures = {"before": _figures(rows[0])} if rows[0]["step"] == 0 else {}
+    return {"evaluation": {**figures, **({"after": _figures(rows[-1])} if rows[-1]["step"] else {})}}
 
 
 def write_pages(run_dir: Path, say: Say) -> None:

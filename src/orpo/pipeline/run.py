@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from orpo.errors import InterruptedRun, OrpoError, OutOfMemoryError
-from orpo.pipeline.prepare import Prepared, load_body, prepare
+from orpo.pipeline.prepare import Prepared, load_body, num_parameters, prepare
 from orpo.pipeline.ranks import from_first, held_by_first, is_first, start_ranks
 from orpo.pipeline.results import Judge, evaluation_section, finish_samples, start_samples, write_pages
 from orpo.runs import names
@@ -122,7 +122,10 @@ def _outcome_recorded(run_dir: Path, summary: RunSummary, started: float) -> Ite
         status: Status = "interrupted" if exit_code in (130, 143) else "failed"
         if is_first():
             now = replace(read_summary(run_dir), status=status, exit_code=exit_code, error=str(error) or type(error).__name__)
-            write_summary(run_dir, replace(now, finished=_now(), seconds=summary.seconds + time.monotonic() - started))
+            seconds, steps = summary.seconds + time.monotonic() - started, int(last_row(run_dir).get("step", 0))
+            now = replace(now, finished=_now(), seconds=seconds, steps=steps)
+            write_summary(run_dir, now.with_section("evaluation", evaluation_section(run_dir).get("evaluation", {})))
+            write_pages(run_dir, lambda _: None)
         raise
 
 
@@ -147,6 +150,9 @@ def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judg
     """The run itself: load, sample, train, sample, export, report."""
     run_dir, config = place.run_dir, prepared.config
     body = load_body(prepared, place.resume.path if place.resume else None, say)
+    if is_first():
+        summary = read_summary(run_dir)
+        write_summary(run_dir, summary.with_section("model", {**summary.sections["model"], **num_parameters(body)}))
     say(f"writes       {run_dir}/")
     if is_first() and not place.resume:
         start_samples(run_dir, prepared, body, judge=judge)
@@ -261,4 +267,3 @@ def last_row(run_dir: Path) -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-

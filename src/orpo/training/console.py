@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -48,7 +49,7 @@ def sparkline(values: list[float], *, width: int = 16) -> str:
         return ""
     if len(values) > width:
         cuts = [round(i * len(values) / width) for i in range(width + 1)]
-        values = [sum(values[a:b]) / (b - a) for a, b in zip(cuts, cuts[1:], strict=False)]
+        values = [sum(values[a:b]) / (b - a) for a, b in pairwise(cuts)]
     low, high = min(values), max(values)
     span = (high - low) or 1.0
     return "".join(SPARKS[min(7, int(8 * (value - low) / span))] for value in values)
@@ -115,7 +116,13 @@ class TrainingView:
         if self.held_out:
             (now, num), (start, _) = self.held_out[-1], self.held_out[0]
             low, high = wilson_interval(now * num, num)
-            table.add_row("held-out accuracy", f"{now:.0%}", f"{start:.0%}", f"({low * 100:.0f}-{high * 100:.0f})", Text(f"{num} pairs, 95 % interval", style="dim"))
+            table.add_row(
+                "held-out accuracy",
+                f"{now:.0%}",
+                f"{start:.0%}",
+                f"({low * 100:.0f}-{high * 100:.0f})",
+                Text(f"{num} pairs, 95 % interval", style="dim"),
+            )
         return Group(self._progress(), table)
 
     def _progress(self) -> Text:

@@ -20,7 +20,7 @@ MAX_SKIPPED_IN_A_ROW = 3
 
 
 class FiniteGuard:
-    """Decides before each optimizer step whether loss and gradients are finite; skips the step, saves its batch, gives up after three in a row."""
+    """Decides before each optimizer step whether it may touch the weights; skips it, saves its batch, and gives up after three in a row."""
 
     def __init__(self, save_batch: Callable[[dict[str, Any]], str]) -> None:
         self.save_batch = save_batch

@@ -121,7 +121,7 @@ def _what_to_do(model: str) -> str:
 
 
 def check_lora_targets(model: str, targets: str | Sequence[str]) -> None:
-    """Nothing; raises ConfigError when a name in `targets` is no linear layer of `model`. Looks at the shape of the model, not at its weights."""
+    """Nothing; raises ConfigError when a name in `targets` is no linear layer of `model`. Looks at its shape, loads no weights."""
     if isinstance(targets, str):
         targets = () if targets == "all-linear" else (targets,)
     if not targets:

@@ -44,7 +44,9 @@ def run_place(output_dir: str | None, *, parent: Path, prefix: str, asked: str, 
     With `output_dir` that folder is the run; without, an unfinished run of the same command is taken up again, or a new numbered
     folder is made. Nothing is overwritten: with `fresh`, an earlier run at `output_dir` is moved aside.
     """
-    run_dir = _given(Path(output_dir), fresh=fresh, say=say) if output_dir else _found_or_new(parent, prefix, asked=asked, fresh=fresh, say=say)
+    run_dir = (
+        _given(Path(output_dir), fresh=fresh, say=say) if output_dir else _found_or_new(parent, prefix, asked=asked, fresh=fresh, say=say)
+    )
     with RunLock(run_dir):
         clear_leftovers(run_dir)
         yield Place(run_dir, _checked_resume(run_dir, say))

@@ -28,9 +28,7 @@ class RecordingCallback(transformers.TrainerCallback):  # type: ignore[misc]
     def __init__(self, *sinks: Callable[[Row], None]) -> None:
         self.sinks = sinks
 
-    def on_log(
-        self, args: Any, state: transformers.TrainerState, control: Any, logs: dict[str, Any] | None = None, **_: Any
-    ) -> None:
+    def on_log(self, args: Any, state: transformers.TrainerState, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Called by the Trainer on every rank after each log."""
         row = metrics_row(logs or {}, state.global_step)
         if row is not None and state.is_world_process_zero:

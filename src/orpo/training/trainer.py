@@ -95,7 +95,7 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         return [self.store[i] for i in step_pairs(len(self.store), settings.pairs_per_step, seed=settings.seed, step=step)]
 
     def restore_progress(self, step: int, seconds: float) -> None:
-        """Counts on after a resume: pairs and tokens before optimizer step `step` follow from the data order; `seconds` were spent on them."""
+        """Counts on after a resume: pairs and tokens before `step` follow from the data order; `seconds` were spent on them."""
         self.started = time.monotonic() - seconds
         for done in range(step):
             pairs = step_pairs(len(self.store), self.settings.pairs_per_step, seed=self.settings.seed, step=done)
@@ -135,7 +135,7 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         return step_total
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        """The gradient norm, as the parent gives it; when it or the loss is not finite, the gradients are dropped and the step changes nothing."""
+        """The gradient norm, as the parent gives it; when it or the loss is not finite, the step changes nothing."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         if self.guard.must_skip(norm):
             # With no gradients AdamW skips every parameter: no weight decay, no moment update.
