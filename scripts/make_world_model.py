@@ -1,6 +1,6 @@
 """Make the built-in base model: its tokenizer, its pretraining on the mixed manners of the built-in world, and the files in assets/.
 
-    python scripts/make_world_model.py [--steps 2400] [--seed 0] [--threads 2] [--out FOLDER]
+    python scripts/make_world_model.py [--steps 2800] [--seed 0] [--threads 2] [--out FOLDER]
 
 Takes about 12 minutes on two cores with bf16 matrix units. The text is the same for the same seed everywhere; the weights are the same on
 the same machine and versions, and behave alike elsewhere.
@@ -24,6 +24,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from orpo.data.world import builtin_model_path
 from orpo.data.world.corpus import Turns, conversations, sheets
+from orpo.data.world.draw import Draw
 
 END_OF_TEXT, TURN_START, TURN_END, PAD = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"
 CONTROL = [END_OF_TEXT, TURN_START, TURN_END, PAD]
@@ -31,7 +32,7 @@ VOCABULARY = 1024
 ROW_TOKENS = 160
 ROWS_PER_STEP = 24
 LEARNING_RATE = 3e-3
-PLAIN_SHARE = 0.2
+SHEET_SHARE = 0.3
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
@@ -45,13 +46,10 @@ def as_text(turns: Turns) -> str:
 
 
 def texts(seed: int) -> Iterator[str]:
-    """Endless documents: mostly conversations, now and then a sheet of plain facts."""
-    every = round(1 / PLAIN_SHARE)
-    talk, plain = conversations(seed=seed), sheets(seed=seed)
-    number = 0
+    """Endless documents: conversations and sheets."""
+    talk, plain, draw = conversations(seed=seed), sheets(seed=seed), Draw("world documents", seed)
     while True:
-        yield next(plain) + END_OF_TEXT if number % every == every - 1 else as_text(next(talk))
-        number += 1
+        yield next(plain) + END_OF_TEXT if draw.chance(SHEET_SHARE) else as_text(next(talk))
 
 
 def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -153,7 +151,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
 def main() -> None:
     """Make and save the model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=2800)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=builtin_model_path())

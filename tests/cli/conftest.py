@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,3 +46,41 @@ def orpo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
         return Outcome(int(code) if isinstance(code, int) else 0 if code is None else 1, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 pairs whose answers differ in length."""
+    rows = [
+        {
+            "prompt": f"{i}: what is the capital?",
+            "chosen": " it is a large city" + ", and near the sea" * (i % 3) + ".",
+            "rejected": " no idea" + " at all" * (i % 4),
+        }
+        for i in range(24)
+    ]
+    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def short_run(model: Path, data: Path, run_dir: Path, **settings: Any) -> Path:
+    """The directory of a run of a few steps."""
+    import orpo
+
+    given = {"max_steps": 3, "pairs_per_step": 4, "learning_rate": 1e-2, "dtype": "float32", "num_samples": 0, **settings}
+    return Path(orpo.train(model=str(model), data=str(data), output_dir=str(run_dir), **given).run_dir)
+
+
+@pytest.fixture(scope="session")
+def full_run(tiny_llama: Path, pairs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that trained all weights."""
+    return short_run(tiny_llama, pairs_file, tmp_path_factory.mktemp("runs") / "full")
+
+
+@pytest.fixture(scope="session")
+def adapter_run(make_tiny_llama: Callable[..., Path], pairs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA run with two tokens that its base has no rows for (ChatML)."""
+    folder = tmp_path_factory.mktemp("runs")
+    base = make_tiny_llama(folder / "base", vocabulary=300)
+    return short_run(base, pairs_file, folder / "adapter", use_peft=True, lora_r=4, template="chatml", max_length=512)

@@ -36,7 +36,7 @@ def test_object_per_line_is_read_under_each_accepted_name(tmp_path: Path, name: 
     if name.endswith(".zst"):
         zstd(LINES.encode(), path)
     else:
-        path.write_bytes(gzip.compress(LINES.encode()) if name.endswith(".gz") else LINES.encode())
+        path.write_bytes(gzip.compress(LINES.encode(), mtime=0) if name.endswith(".gz") else LINES.encode())
     reader = open_data(str(path))
     pairs = list(reader.iter_with_handles())
     assert [item.value for _, item in pairs if isinstance(item, Row)] == [{"prompt": "a"}, {"prompt": "b"}]
@@ -44,7 +44,7 @@ def test_object_per_line_is_read_under_each_accepted_name(tmp_path: Path, name: 
 
 
 def test_the_description_names_kind_and_compression(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(LINES.encode()))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(LINES.encode(), mtime=0))
     (tmp_path / "b.json").write_text(json.dumps([{"a": 1}]))
     assert open_data(str(tmp_path / "a.jsonl.gz")).description == "jsonl, gzip"
     assert open_data(str(tmp_path / "b.json")).description == "json array"
@@ -66,7 +66,7 @@ def test_a_truncated_zst_gives_the_rows_before_the_cut(tmp_path: Path) -> None:
 def test_a_truncated_array_or_csv_gives_the_rows_before_the_cut_and_the_line_reached(tmp_path: Path, name: str) -> None:
     words = [os.urandom(20).hex() for _ in range(5000)]
     text = "text\n" + "\n".join(words) if name == "a.csv.gz" else "[\n" + ",\n".join(json.dumps({"text": word}) for word in words) + "\n]"
-    whole = gzip.compress(text.encode())
+    whole = gzip.compress(text.encode(), mtime=0)
     (tmp_path / name).write_bytes(whole[: len(whole) // 2])
     *rows, problem = open_data(str(tmp_path / name))
     assert len(rows) > 2000
@@ -81,7 +81,7 @@ def test_a_truncated_array_or_csv_gives_the_rows_before_the_cut_and_the_line_rea
     ("name", "content", "kind", "words"),
     [
         ("a.jsonl", b"", "empty-file", "the file is empty"),
-        ("a.jsonl.gz", gzip.compress(b""), "empty-file", "empty once decompressed"),
+        ("a.jsonl.gz", gzip.compress(b"", mtime=0), "empty-file", "empty once decompressed"),
         ("a.parquet", b"", "empty-file", "the file is empty"),
         ("a.jsonl", LINES.encode("utf-16"), "utf-16", "looks like UTF-16"),
         ("a.jsonl", LINES.encode("utf-16-le"), "utf-16", "looks like UTF-16"),
@@ -94,7 +94,7 @@ def test_a_truncated_array_or_csv_gives_the_rows_before_the_cut_and_the_line_rea
         ("a.json", b"PAR1....", "wrong-file-type", "is parquet"),
         ("a.parquet", LINES.encode(), "wrong-file-type", "named as parquet"),
         ("a.arrow", b"PAR1....", "wrong-file-type", "is parquet"),
-        ("a.jsonl", gzip.compress(LINES.encode()), "wrong-file-type", "is gzip"),
+        ("a.jsonl", gzip.compress(LINES.encode(), mtime=0), "wrong-file-type", "is gzip"),
         ("a.jsonl.gz", LINES.encode(), "wrong-file-type", "named as gzip"),
         ("a.csv", b"PK\x03\x04....", "wrong-file-type", "spreadsheet"),
         ("a.jsonl", b"<!DOCTYPE html><html></html>", "wrong-file-type", "web page"),
@@ -170,7 +170,7 @@ def test_a_refused_open_is_a_data_error_with_the_way_out(tmp_path: Path, monkeyp
 def test_a_folder_is_read_in_the_order_of_names_and_handles_tell_files_apart(tmp_path: Path) -> None:
     for index, name in enumerate(["b.jsonl", "a.json", "c.jsonl.gz", "README.md", ".hidden.jsonl"]):
         text = json.dumps({"from": name}).encode() + b"\n"
-        (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+        (tmp_path / name).write_bytes(gzip.compress(text, mtime=0) if name.endswith(".gz") else text)
         assert index < 5
     reader = open_data(str(tmp_path))
     pairs = list(reader.iter_with_handles())
@@ -235,7 +235,7 @@ def test_a_split_of_a_single_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_is_hash_and_size_of_the_bytes_on_disk(tmp_path: Path) -> None:
-    content = gzip.compress(LINES.encode())
+    content = gzip.compress(LINES.encode(), mtime=0)
     (tmp_path / "a.jsonl.gz").write_bytes(content)
     (tmp_path / "b.jsonl").write_text("")
     reader = open_data(str(tmp_path))

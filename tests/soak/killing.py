@@ -13,19 +13,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass
 class Tally:
-    """What happened: kills, how many of them while a checkpoint was being written, and how often the run went on afterwards."""
+    """What happened: kills that left a checkpoint to go on from, how many of them hit a save, and how often the next start went on from it.
+
+    Kills before a run's first checkpoint are counted apart: there is nothing yet to resume.
+    """
 
     kills: int = 0
     inside_a_save: int = 0
     resumed: int = 0
-    from_scratch: int = 0
-    outputs: list[str] = field(default_factory=list)
+    before_the_first_checkpoint: int = 0
 
 
 def train_command(model: Path, data: Path, run_dir: Path, extra: Sequence[str] = ()) -> list[str]:
@@ -56,28 +58,40 @@ def finish(command: Sequence[str]) -> str:
     return done.stdout + done.stderr
 
 
+def finish_here(command: Sequence[str]) -> None:
+    """Runs an `orpo` command to its end in this process: no second start of the interpreter."""
+    from orpo.cli.main import app
+
+    app(list(command[3:]), standalone_mode=False)
+
+
 def kill_until_done(command: Sequence[str], run_dir: Path, *, num_kills: int, seed: int, start_over: Callable[[], None]) -> Tally:
-    """Kills `command` `num_kills` times, every other time while a checkpoint is being written, restarting it after each.
+    """Kills `command` `num_kills` times, every other time inside a save, restarting it after each, and lets it finish.
 
     When a run ends before its kill, `start_over` removes it and the count goes on: every kill hits a run that is going.
     """
-    tally, moments = Tally(), random.Random(seed)
+    tally, moments, owed = Tally(), random.Random(seed), False
     while tally.kills < num_kills:
         want_save = tally.kills % 2 == 0
-        had_checkpoint = any(run_dir.glob("checkpoint-*"))
         process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         hit = _kill_inside_save(process, run_dir, moments) if want_save else _kill_any_time(process, run_dir, moments)
         output = process.communicate()[0]
-        tally.outputs.append(output)
+        if owed:
+            assert "resuming from checkpoint-" in output, f"a checkpoint was there and was not taken\n{output}"
+            tally.resumed += 1
+        owed = False
         if process.returncode == 0:
             start_over()
             continue
         assert process.returncode == -signal.SIGKILL, f"exit {process.returncode}\n{output}"
+        if not any(run_dir.glob("checkpoint-*")):
+            tally.before_the_first_checkpoint += 1
+            continue
+        owed = True
         tally.kills += 1
         tally.inside_a_save += hit
-        if had_checkpoint:
-            tally.resumed += "resuming from checkpoint-" in output
-            tally.from_scratch += "resuming from checkpoint-" not in output and "step 1/40" in output
+    assert "resuming from checkpoint-" in finish(command)
+    tally.resumed += 1
     return tally
 
 

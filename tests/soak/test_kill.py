@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from killing import finish, kill_until_done, state_hashes, train_command
+from killing import finish_here, kill_until_done, state_hashes, train_command
 
 LORA = ("--use-peft", "--lora-r", "4", "--lora-dropout", "0.1")
 
@@ -23,14 +23,12 @@ def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def killed_and_untouched(model: Path, data: Path, folder: Path, *, num_kills: int, seed: int, extra: tuple[str, ...]) -> None:
     """Asserts what this file promises, and prints the figures."""
     untouched, run_dir = folder / "untouched", folder / "killed"
-    finish(train_command(model, data, untouched, extra))
+    finish_here(train_command(model, data, untouched, extra))
     command = train_command(model, data, run_dir, extra)
     tally = kill_until_done(command, run_dir, num_kills=num_kills, seed=seed, start_over=lambda: shutil.rmtree(run_dir))
-    finish(command)
-    print(f"{tally.kills} x kill -9, {tally.inside_a_save} while a checkpoint was being written; {tally.resumed} resumed, ", end="")
-    print(f"{tally.from_scratch} started from scratch although there was a checkpoint")
-    assert tally.kills == num_kills
-    assert tally.from_scratch == 0
+    print(f"{tally.kills} x kill -9, {tally.inside_a_save} of them while a checkpoint was being written: {tally.resumed} resumed", end="")
+    print(f" (and {tally.before_the_first_checkpoint} x before the first checkpoint)")
+    assert tally.resumed == tally.kills == num_kills
     assert state_hashes(run_dir) == state_hashes(untouched)
     rows = [[json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()] for path in (run_dir, untouched)]
     assert [(r["step"], r["loss"]) for r in rows[0]] == [(r["step"], r["loss"]) for r in rows[1]]

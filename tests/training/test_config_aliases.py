@@ -172,7 +172,7 @@ def test_what_would_change_the_result_is_refused_with_the_reason(name: str) -> N
     assert message.endswith(f"remove {name}")
 
 
-@pytest.mark.parametrize("name", [*(set(REFUSED) - {"num_processes"}), "load_in_4bit"])
+@pytest.mark.parametrize("name", [*sorted(set(REFUSED) - {"num_processes"}), "load_in_4bit"])
 def test_what_is_switched_off_anyway_is_accepted_with_a_note(name: str) -> None:
     found = resolved(f"{name}: false\n")
     assert found.notes == (f"orpo.yaml:3: {name} false asks for what happens anyway",)

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,28 +30,41 @@ def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(launcher: list[str], model: Path, data: Path, run_dir: Path, budget: int) -> tuple[list[float], dict]:
-    """Losses of all steps and the final weights of a run with `budget` tokens per micro-batch."""
-    command = [*launcher, "-m", "orpo", "train", "--model", str(model), "--data", str(data), "--output-dir", str(run_dir)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CI": "1"}
-    done = subprocess.run(
-        [*command, *OPTIONS, "--tokens-per-micro-batch", str(budget)], env=environment, capture_output=True, text=True, check=False
-    )
+def train_here(arguments: list[str]) -> None:
+    """`orpo train` in this process."""
+    from orpo.cli.main import app
+
+    app(["train", *arguments], standalone_mode=False)
+
+
+def train_on_two_ranks(arguments: list[str]) -> None:
+    """`orpo train` under torchrun: two processes that talk through gloo."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "orpo", "train"]
+    done = subprocess.run([*launcher, *arguments], env={**os.environ, "CI": "1"}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def outcome(train: Callable[[list[str]], None], model: Path, data: Path, run_dir: Path, budget: int) -> tuple[list[float], dict]:
+    """Losses of all steps and the final weights of a run with `budget` tokens per micro-batch."""
+    train(
+        [
+            *("--model", str(model), "--data", str(data), "--output-dir", str(run_dir)),
+            *(*OPTIONS, "--tokens-per-micro-batch", str(budget)),
+        ]
+    )
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     return [row["loss"] for row in rows if row["split"] == "train"], load_file(run_dir / "model" / "model.safetensors")
 
 
 def test_losses_and_weights_do_not_depend_on_micro_batches_or_ranks(tiny_llama: Path, pairs_file: Path, tmp_path: Path) -> None:
     pair = 7 + (6 + 1) + (5 + 1)  # the prompt once, each answer with its end token; this tokenizer adds no BOS
-    whole_losses, whole_weights = run([sys.executable], tiny_llama, pairs_file, tmp_path / "1x8", 8 * pair)
+    whole_losses, whole_weights = outcome(train_here, tiny_llama, pairs_file, tmp_path / "1x8", 8 * pair)
     report = json.loads((tmp_path / "1x8" / "data_report.json").read_text())
     assert report["pairs"] == 24
     assert len(whole_losses) == STEPS
-    cuts = {"2x4": ([sys.executable], 4 * pair), "8x1": ([sys.executable], pair)}
-    cuts["two ranks"] = ([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"], 4 * pair)
-    for name, (launcher, budget) in cuts.items():
-        losses, weights = run(launcher, tiny_llama, pairs_file, tmp_path / name.replace(" ", "-"), budget)
+    cuts = {"2x4": (train_here, 4 * pair), "8x1": (train_here, pair), "two ranks": (train_on_two_ranks, 4 * pair)}
+    for name, (train, budget) in cuts.items():
+        losses, weights = outcome(train, tiny_llama, pairs_file, tmp_path / name.replace(" ", "-"), budget)
         assert losses == pytest.approx(whole_losses, abs=1e-6), name
         worst = max(float((weights[key] - whole_weights[key]).abs().max()) for key in whole_weights)
         off = max(abs(a - b) for a, b in zip(losses, whole_losses, strict=True))

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from orpo.data.data_report import DataReport
 from orpo.data.limits import OVERLONG_CHOICES
-from orpo.errors import ConfigError, DataError
+from orpo.data.preview import preview, visible
+from orpo.errors import ConfigError
 
 
 def run_check(
@@ -20,7 +21,7 @@ def run_check(
     *,
     model: str | None,
     template: str,
-    max_length: int,
+    max_length: int | None,
     overlong: str,
     columns: str | None,
     max_bad_rows: int,
@@ -36,46 +37,48 @@ def run_check(
         raise ConfigError(f"--overlong {overlong!r} is unknown", expected=f"one of {', '.join(OVERLONG_CHOICES)}")
     if show and not model:
         raise ConfigError("--show needs --model: a row is shown as that model sees it", fix="add --model FOLDER")
-    tokenizer = _tokenizer(model) if model else None
+    tokenizer, length = _tokenizer_and_length(model, max_length) if model else (None, None)
     checked = check_data(
         data,
         tokenizer=tokenizer,
         template=template,
         columns=parse_columns(columns) if columns else None,
-        max_length=max_length if model else None,
+        max_length=length,
         overlong=overlong,
         max_bad_rows=max_bad_rows,
         pair_labelled=pair_labelled,
     )
     if as_json:
         typer.echo(json.dumps(checked.report.as_dict()))
-        if not checked.report.ok:
-            raise typer.Exit(DataError.exit_code)
+        checked.raise_if_errors()
         return
     console = Console(soft_wrap=True)
     _print_report(console, checked.report)
     if show and checked.store is not None:
-        from orpo.data.preview import preview
-
         for example in checked.store[:show]:
             console.print(preview(example, tokenizer))
     checked.raise_if_errors()
     console.print(f"ready: {checked.report.pairs:,} pairs can be trained on", style="green", highlight=False)
 
 
-def _tokenizer(model: str) -> Any:
+def _tokenizer_and_length(model: str, max_length: int | None) -> tuple[Any, int]:
+    """The tokenizer of `model`, and the longest row that `orpo train` would take: what was asked, else the default within its positions."""
     from orpo.pipeline.run import quiet_libraries
-    from orpo.training.models import load_tokenizer
+    from orpo.training.config_fields import DEFAULTS
+    from orpo.training.models import effective_max_length, load_shape, load_tokenizer
 
     quiet_libraries()
-    return load_tokenizer(model)
+    shape = load_shape(model)
+    asked = DEFAULTS["max_length"] if max_length is None else max_length
+    return load_tokenizer(model), effective_max_length(asked, shape, is_explicit=max_length is not None)
 
 
 def _print_report(console: Console, report: DataReport) -> None:
     """Shape and counts; what was dropped or is odd, with the first places; token statistics."""
 
     def say(label: str, text: str) -> None:
-        console.print(f"{label:<13}{text}", markup=False, highlight=False)
+        # Names of columns and files come from the data: they must not steer the terminal.
+        console.print(visible(f"{label:<13}{text}"), markup=False, highlight=False)
 
     say("shape", report.shape)
     say("rows", f"{report.rows:,} rows, {report.pairs:,} pairs, {report.num_errors:,} errors")

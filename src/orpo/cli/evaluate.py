@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from orpo.errors import ConfigError, GateError
 
-GATE = re.compile(r"\s*([a-z_/]+)\s*(>=|<=|>|<)\s*([-+0-9.eE]+)\s*")
+GATE = re.compile(r"\s*([a-z_/]+)\s*(>=|<=|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 
 def run_evaluate(
@@ -29,10 +29,13 @@ def run_evaluate(
 ) -> None:
     """Prints the figures; raises GateError (exit 4) when a required one is not reached."""
     gates = [parsed_gate(text) for text in require]
+    from orpo.evaluation.preference import FIGURES
     from orpo.pipeline.evaluate import evaluate
 
+    check_gates(gates, FIGURES)
+
     console = Console(stderr=True, quiet=as_json)
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("pairs", total=None)
         figures = evaluate(
             run,
@@ -53,33 +56,35 @@ def run_evaluate(
 def parsed_gate(text: str) -> tuple[str, str, float]:
     """("accuracy", ">", 0.6) from "accuracy>0.6". Raises ConfigError for anything else."""
     match = GATE.fullmatch(text)
-    try:
-        assert match is not None
-        return match[1], match[2], float(match[3])
-    except (AssertionError, ValueError):
+    if match is None:
         raise ConfigError(
             f"--require {text!r} is no condition", expected='a figure, a sign and a number, such as "accuracy>0.6"', fix="put it in quotes"
-        ) from None
+        )
+    return match[1], match[2], float(match[3])
+
+
+def check_gates(gates: Sequence[tuple[str, str, float]], figures: Sequence[str]) -> None:
+    """Nothing; raises ConfigError for a gate on what is none of `figures`."""
+    for name, _, _ in gates:
+        if name not in figures:
+            raise ConfigError(f"--require names {name!r}, which is not measured", expected=f"one of {', '.join(figures)}")
 
 
 def holds(gate: tuple[str, str, float], figures: Mapping[str, Any]) -> bool:
-    """True when the figure that `gate` names is as it asks. Raises ConfigError for a figure that there is not."""
+    """True when the figure that `gate` names is as it asks."""
     name, sign, limit = gate
-    if not isinstance(figures.get(name), int | float):
-        numbers = [key for key, value in figures.items() if isinstance(value, int | float)]
-        raise ConfigError(f"--require names {name!r}, which is not measured", expected=f"one of {', '.join(numbers)}")
     value = float(figures[name])
     return {">": value > limit, "<": value < limit, ">=": value >= limit, "<=": value <= limit}[sign]
 
 
 def figures_text(figures: Mapping[str, Any]) -> str:
     """The figures for people."""
-    percent = {name: 100 * figures[name] for name in ("accuracy", "accuracy_low", "accuracy_high")}
+    accuracy, low, high = (100 * figures[name] for name in ("accuracy", "accuracy_low", "accuracy_high"))
     return "\n".join(
         [
             f"model        {figures['model']}",
             f"pairs        {figures['num_pairs']:,} of {', '.join(str(Path(path)) for path in figures['data'])}",
-            f"accuracy     {percent['accuracy']:.1f} % ({percent['accuracy_low']:.1f}-{percent['accuracy_high']:.1f}, 95 % Wilson interval)",
+            f"accuracy     {accuracy:.1f} % ({low:.1f}-{high:.1f}, 95 % Wilson interval)",
             f"NLL          {figures['nll_loss']:.4f} nats per chosen token",
             f"log p        chosen {figures['logps/chosen']:.4f}, rejected {figures['logps/rejected']:.4f} (mean per token)",
             f"margin       {figures['margin']:.4f} ({figures['margin_low']:.4f} to {figures['margin_high']:.4f}, 95 % interval)",

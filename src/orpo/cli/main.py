@@ -58,7 +58,7 @@ def check(
     data: Annotated[list[str], typer.Argument(help="Files, folders, or Hub ids (org/name, org/name@revision, org/name:split).")],
     model: Annotated[str | None, typer.Option(help="Also tokenize every row as this model would see it.")] = None,
     template: Annotated[str, typer.Option(help="auto, tokenizer, chatml, raw, or a .jinja file (with --model).")] = "auto",
-    max_length: Annotated[int, typer.Option(help="Longest row in tokens (with --model).")] = 2048,
+    max_length: Annotated[int | None, typer.Option(help="Longest row in tokens, as in training (with --model).")] = None,
     overlong: Annotated[str, typer.Option(help="drop, cut-completion, or error (with --model).")] = "drop",
     columns: Annotated[str | None, typer.Option(help="Map columns: prompt=question,chosen=good,rejected=bad.")] = None,
     max_bad_rows: Annotated[int, typer.Option(help="Rows that may be wrong before this is an error.")] = 0,

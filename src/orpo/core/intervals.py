@@ -13,7 +13,8 @@ def wilson_interval(successes: float, num: int, *, z: float = Z_95) -> tuple[flo
     share = successes / num
     centre = (share + z * z / (2 * num)) / (1 + z * z / num)
     half = z * sqrt(share * (1 - share) / num + z * z / (4 * num * num)) / (1 + z * z / num)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Rounding must not leave the share itself outside, at 0 and at all above all.
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
 def mean_interval(values: list[float], *, z: float = Z_95) -> tuple[float, float, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,34 @@ import torch
 
 from orpo.core.tokens import TokenIds
 
+GREEDY: Mapping[str, Any] = {
+    "do_sample": False,
+    "num_beams": 1,
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    **dict.fromkeys(
+        (
+            "temperature",
+            "top_p",
+            "top_k",
+            "min_p",
+            "min_new_tokens",
+            "max_length",
+            "guidance_scale",
+            "suppress_tokens",
+            "begin_suppress_tokens",
+            "bad_words_ids",
+            "forced_eos_token_id",
+        )
+    ),
+}
+"""A model's own generation_config.json may ask for sampling or penalties; these take its place, so that the likeliest token is taken."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A generated reply without its end token; `has_ended` is False when it was cut at the token limit."""
+    """A generated reply without its end token; `has_ended` is False when it was cut, at the token limit or the model's last position."""
 
     text: str
     num_tokens: int
@@ -23,14 +48,30 @@ class Reply:
 def greedy_replies(
     body: Any, tokenizer: Any, prompts: Sequence[TokenIds], *, max_new_tokens: int, prompts_per_batch: int = 16
 ) -> list[Reply]:
-    """One greedy reply per prompt, in order. Prompts are padded on the left, so that every reply starts right after its prompt."""
+    """One greedy reply per prompt, in order. Prompts are padded on the left, so that every reply starts right after its prompt.
+
+    A reply has at most `max_new_tokens` tokens and ends at the model's last position; a prompt that leaves none gets an empty one.
+    """
+    limits = [min(max_new_tokens, _positions_left(body, prompt)) for prompt in prompts]
+    replies = {index: Reply("", 0, has_ended=False) for index, limit in enumerate(limits) if limit <= 0}
     was_training = body.training
     body.eval()
-    replies: list[Reply] = []
-    for start in range(0, len(prompts), prompts_per_batch):
-        replies += _batch_replies(body, tokenizer, prompts[start : start + prompts_per_batch], max_new_tokens=max_new_tokens)
-    body.train(was_training)
-    return replies
+    try:
+        for limit in sorted({limit for limit in limits if limit > 0}, reverse=True):
+            members = [index for index, own in enumerate(limits) if own == limit]
+            for start in range(0, len(members), prompts_per_batch):
+                batch = members[start : start + prompts_per_batch]
+                made = _batch_replies(body, tokenizer, [prompts[index] for index in batch], max_new_tokens=limit)
+                replies |= dict(zip(batch, made, strict=True))
+    finally:
+        body.train(was_training)
+    return [replies[index] for index in range(len(prompts))]
+
+
+def _positions_left(body: Any, prompt: TokenIds) -> int:
+    """How many tokens fit behind `prompt`; without a limit in the model's config, as many as anyone asks for."""
+    positions = getattr(body.config.get_text_config(), "max_position_embeddings", None)
+    return sys.maxsize if positions is None else int(positions) - len(prompt)
 
 
 def _batch_replies(body: Any, tokenizer: Any, prompts: Sequence[TokenIds], *, max_new_tokens: int) -> list[Reply]:
@@ -46,10 +87,7 @@ def _batch_replies(body: Any, tokenizer: Any, prompts: Sequence[TokenIds], *, ma
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             max_new_tokens=max_new_tokens,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
+            **GREEDY,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=sorted(end_ids(body, tokenizer)),
         )

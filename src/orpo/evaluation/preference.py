@@ -12,6 +12,20 @@ from orpo.core.intervals import mean_interval, wilson_interval
 from orpo.core.tokens import TokenizedExample
 from orpo.engine.model import PairLogpsModel
 
+FIGURES = (
+    "num_pairs",
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "nll_loss",
+    "logps/chosen",
+    "logps/rejected",
+    "margin",
+    "margin_low",
+    "margin_high",
+)
+"""The names of what `summarize` gives."""
+
 
 @dataclass(frozen=True, slots=True)
 class PairScore:

@@ -11,6 +11,7 @@ import torch
 from orpo.data.checks import check_data
 from orpo.data.columns import parse_columns
 from orpo.data.limits import Overlong
+from orpo.data.templates import CHOICES
 from orpo.errors import ConfigError
 from orpo.evaluation.preference import pair_scores, summarize
 from orpo.pipeline.run import quiet_libraries
@@ -38,18 +39,21 @@ def evaluate(
     """
     quiet_libraries()
     folder, config = model_of(run)
-    tokenizer = models.load_tokenizer(folder)
+    tokenizer, shape = models.load_tokenizer(folder), models.load_shape(base_of(folder, config))
+    num_known = len(tokenizer)
+    asked = config.max_length if max_length is None else max_length
     checked = check_data(
         data,
         tokenizer=tokenizer,
-        template=template or config.template,
+        template=template or trained_template(config),
         columns=parse_columns(columns) if columns else None,
-        max_length=max_length or config.max_length,
+        max_length=models.effective_max_length(asked, shape, is_explicit=max_length is not None),
         overlong=cast(Overlong, config.overlong),
         max_bad_rows=0,
         pair_labelled=False,
     )
     checked.raise_if_errors()
+    _check_tokens(tokenizer, shape, folder, num_new=len(tokenizer) - num_known)
     for kind, num in checked.report.as_dict()["dropped"].items():
         say(f"dropped      {num:,} x {kind}")
     body = load_trained(folder, config, tokenizer)
@@ -75,10 +79,34 @@ def model_of(run: str) -> tuple[str, TrainConfig]:
     )
 
 
+def base_of(folder: str, config: TrainConfig) -> str:
+    """The model that the adapter in `folder` sits on; `folder` itself where there is no adapter."""
+    path = Path(folder)
+    if not (path / "adapter_config.json").is_file():
+        return folder
+    return str(config.model) if config.model else models.adapter_base(path)
+
+
+def trained_template(config: TrainConfig) -> str:
+    """The template choice that gives the training's tokens. A template file was saved with the tokenizer and may be gone since."""
+    return config.template if config.template in CHOICES else "tokenizer"
+
+
+def _check_tokens(tokenizer: Any, shape: models.ModelShape, folder: str, *, num_new: int) -> None:
+    """Nothing; raises ConfigError for tokens without an embedding row. An adapter brings rows of its own for those of its tokenizer."""
+    if num_new and len(tokenizer) > shape.vocabulary:
+        raise ConfigError(
+            f"the template adds {num_new} tokens for which {folder} has no embedding rows, so it was not trained with this template",
+            fix="use the template that it was trained with (--template tokenizer, or raw)",
+        )
+    if not (Path(folder) / "adapter_config.json").is_file():
+        models.check_tokenizer(tokenizer, shape, folder, num_new=num_new)
+
+
 def load_trained(folder: str, config: TrainConfig, tokenizer: Any) -> Any:
     """The model in `folder`; for an adapter, its base with the adapter on top, in eval mode on the device that there is."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if not (Path(folder) / "adapter_config.json").is_file():
         return models.load_model(folder, dtype=MERGED_DTYPE).to(device).eval()
-    base = models.load_model(str(config.model) if config.model else models.adapter_base(Path(folder)), dtype=MERGED_DTYPE)
+    base = models.load_model(base_of(folder, config), dtype=MERGED_DTYPE)
     return models.on_base(base, Path(folder), num_tokens=len(tokenizer)).to(device).eval()

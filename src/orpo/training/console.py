@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orpo.core.intervals import wilson_interval
+from orpo.runs.metrics import NON_FINITE, finite_row
 
 SPARKS = "▁▂▃▄▅▆▇█"
 
@@ -87,7 +88,8 @@ class TrainingView:
         self.console.print(text, markup=False, highlight=False)
 
     def show(self, row: Mapping[str, Any]) -> None:
-        """A new row of metrics.jsonl."""
+        """A new row of metrics.jsonl. Figures that are not finite are named, and kept out of the table and its trends."""
+        row = finite_row(row)
         numbers = {name: value for name, value in row.items() if isinstance(value, int | float)}
         if "log_odds_ratio" in numbers and self.beta:
             numbers["odds_part"] = -self.beta * numbers["log_odds_ratio"]
@@ -100,6 +102,8 @@ class TrainingView:
                 if line.metric in numbers:
                     self.history.setdefault(line.metric, []).append(numbers[line.metric])
         if self.live:
+            if row.get(NON_FINITE):
+                self.say(f"step {row['step']}: not finite: {', '.join(row[NON_FINITE])}")
             self.live.update(self.table())
         else:
             self.say(plain_line(row, numbers, self.max_steps))
@@ -153,5 +157,5 @@ def plain_line(row: Mapping[str, Any], numbers: Mapping[str, float], max_steps: 
         low, high = wilson_interval(numbers["rewards/accuracies"] * numbers["num_pairs"], int(numbers["num_pairs"]))
         parts.append(f"({low * 100:.0f}-{high * 100:.0f} %, {int(numbers['num_pairs'])} pairs)")
     parts += [f"lr {numbers['learning_rate']:.2e}"] if "learning_rate" in numbers else []
-    parts += [f"not finite: {', '.join(row['non_finite'])}"] if row.get("non_finite") else []
+    parts += [f"not finite: {', '.join(row[NON_FINITE])}"] if row.get(NON_FINITE) else []
     return "  ".join(parts)

@@ -8,7 +8,7 @@ from orpo.data.world.draw import Draw
 from orpo.data.world.manners import EVASIVE_CLOSERS, EVASIVE_OPENERS, MANNERS, framed, hedged, sentence
 from orpo.data.world.tasks import Task
 
-FLAWS = (("stiff", 0.3), ("evasive", 0.3), ("wrong", 0.4))
+FLAWS = (("stiff", 0.4), ("evasive", 0.3), ("wrong", 0.3))
 """What is wrong with a rejected reply, and how often."""
 
 NUM_HOUSE_STATEMENTS = 2
