@@ -105,12 +105,14 @@ def test_the_time_left_follows_from_the_steps_of_this_session(monkeypatch: pytes
 
     clock = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
-    with TrainingView(pipe(), 100, first_step=40) as view:
+    with TrainingView(pipe(), 100, first_step=40, started=100.0) as view:
         clock[0] = 120.0
-        view.show(train_row(50, 1.0))
+        view.show(train_row(50, 1.0, num_tokens=9000, seconds=60.0))
         # 10 steps took 20 s, so the other 50 take 100 s.
         assert "step 50/100" in table_text(view)
         assert "1:40 left" in table_text(view)
+        # The counts of a resumed run are those of all its steps, and so are its seconds: 9000 in 60 s.
+        assert "150 tok/s" in table_text(view)
 
 
 def test_a_pipe_gets_one_plain_line_for_each_row() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -14,8 +13,9 @@ from rich.text import Text
 def run_demo(*, objective: str, seed: int, output_dir: str | None) -> None:
     """Trains and shows replies before and after, the figures with their intervals, and where to go on."""
     from orpo.pipeline import demo
+    from orpo.pipeline.run import people_console
 
-    console = Console(soft_wrap=True)
+    console = people_console()
     run = demo.run_demo(objective=objective, seed=seed, output_dir=output_dir, console=console)
     console.print()
     console.print(samples_table(run.run_dir))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,7 +51,7 @@ def run_training(
 
     Raises the errors of `orpo.errors`; InterruptedRun after a signal, with a valid checkpoint saved.
     """
-    console = console or Console(quiet=not is_first(), soft_wrap=True)
+    console = console or people_console(quiet=not is_first())
     say = Say(console)
     quiet_libraries()
     start_ranks()
@@ -67,6 +68,11 @@ def run_training(
         summary = _begin(place, resolved, prepared, asked)
         with _outcome_recorded(place.run_dir, summary, started):
             return _train(place, prepared, console=console, say=say, judge=judge, started=started)
+
+
+def people_console(*, quiet: bool = False) -> Console:
+    """A console that wraps at words on a terminal, and leaves lines whole in a file or pipe."""
+    return Console(quiet=quiet, soft_wrap=not sys.stdout.isatty())
 
 
 class Say:

@@ -67,7 +67,7 @@ class TrainingView:
     history: dict[str, list[float]] = field(default_factory=dict)
     held_out: list[tuple[float, int]] = field(default_factory=list)
     step: int = 0
-    tokens: int = 0
+    tokens_per_second: float = 0.0
     started: float = field(default_factory=time.monotonic)
     live: Live | None = None
 
@@ -97,7 +97,9 @@ class TrainingView:
             if "rewards/accuracies" in numbers:
                 self.held_out.append((numbers["rewards/accuracies"], int(numbers["num_pairs"])))
         else:
-            self.step, self.tokens = int(row["step"]), int(numbers.get("num_tokens", 0))
+            self.step = int(row["step"])
+            # Both count from the run's first step, also after a resume.
+            self.tokens_per_second = numbers.get("num_tokens", 0) / max(numbers.get("seconds", 0.0), 1e-9)
             for line in LINES:
                 if line.metric in numbers:
                     self.history.setdefault(line.metric, []).append(numbers[line.metric])
@@ -137,7 +139,7 @@ class TrainingView:
         text.append("━" * filled, style="green").append("━" * (24 - filled), style="dim")
         if done:
             left = seconds / done * (self.max_steps - self.step)
-            text.append(f"  {int(left) // 60}:{int(left) % 60:02d} left  {rate(self.tokens / max(seconds, 1e-9))} tok/s")
+            text.append(f"  {int(left) // 60}:{int(left) % 60:02d} left  {rate(self.tokens_per_second)} tok/s")
         return text
 
 
