@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orpo.engine.batching import epoch_order, micro_batches, step_pairs, steps_per_epoch
+from orpo.engine.batching import epoch_order, micro_batches, pairs_before, step_pairs, steps_per_epoch
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=40)
 
@@ -58,3 +58,11 @@ def test_two_ranks_share_a_single_full_bin() -> None:
 
 def test_one_pair_on_two_ranks_leaves_one_with_an_empty_share() -> None:
     assert micro_batches([10], 80, num_ranks=2) == [[[0]], [[]]]
+
+
+def test_visits_before_a_step_are_those_of_the_steps_before_it() -> None:
+    seen = [0] * 10
+    for step in range(9):
+        assert pairs_before(10, 4, seed=3, step=step).tolist() == seen
+        for index in step_pairs(10, 4, seed=3, step=step):
+            seen[index] += 1

@@ -201,3 +201,12 @@ def test_without_output_dir_the_same_command_resumes_and_another_gets_a_new_fold
     assert train(output_dir=None).run_dir == run_dir
     assert hashes(run_dir) == whole
     assert train(output_dir=None).run_dir.name == "orpo-tiny-llama-2"
+
+
+def test_rows_of_metrics_average_the_same_steps_after_a_resume(train: Callable[..., Any], rows: Callable[..., Any]) -> None:
+    run_dir = train(logging_steps=5, save_steps=3).run_dir
+    logged = [(row["step"], row["loss"], row["nll_loss"]) for row in rows(run_dir)]
+    assert [step for step, *_ in logged] == [1, 3, 5, 6, 8]
+    forget_after(run_dir, 3)
+    train(logging_steps=5, save_steps=3)
+    assert [(row["step"], row["loss"], row["nll_loss"]) for row in rows(run_dir)] == logged

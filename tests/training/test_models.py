@@ -48,7 +48,7 @@ def test_a_missing_folder_without_a_near_name_gets_plain_advice(tmp_path: Path) 
 def test_a_file_is_no_model(what: str, tmp_path: Path) -> None:
     path = tmp_path / "model.bin"
     path.write_bytes(b"\0" * 10)
-    with pytest.raises(ConfigError, match="is a file; a folder with config.json, tokenizer and safetensors is expected"):
+    with pytest.raises(ConfigError, match=r"is a file; a folder with config\.json, tokenizer and safetensors is expected"):
         LOADERS[what](str(path))
 
 

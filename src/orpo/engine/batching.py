@@ -6,6 +6,7 @@ The learning batch is a number of pairs; the memory batch a number of tokens. Th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import ceil
 
 import numpy as np
@@ -16,9 +17,12 @@ def steps_per_epoch(num_pairs: int, pairs_per_step: int) -> int:
     return ceil(num_pairs / pairs_per_step)
 
 
+@lru_cache(maxsize=2)
 def epoch_order(num_pairs: int, *, seed: int, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """The order in which epoch `epoch` visits the pairs: a function of (seed, epoch) alone, the same on every rank and after a resume."""
-    return np.random.default_rng([seed, epoch]).permutation(num_pairs)
+    order = np.random.default_rng([seed, epoch]).permutation(num_pairs)
+    order.flags.writeable = False  # it is shared by all steps of the epoch
+    return order
 
 
 def step_pairs(num_pairs: int, pairs_per_step: int, *, seed: int, step: int) -> list[int]:
@@ -26,6 +30,14 @@ def step_pairs(num_pairs: int, pairs_per_step: int, *, seed: int, step: int) -> 
     epoch, position = divmod(step, steps_per_epoch(num_pairs, pairs_per_step))
     order = epoch_order(num_pairs, seed=seed, epoch=epoch)
     return [int(index) for index in order[position * pairs_per_step : (position + 1) * pairs_per_step]]
+
+
+def pairs_before(num_pairs: int, pairs_per_step: int, *, seed: int, step: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """How often each pair was visited before optimizer step `step`: [num_pairs]."""
+    epochs, position = divmod(step, steps_per_epoch(num_pairs, pairs_per_step))
+    visits = np.full(num_pairs, epochs, dtype=np.int64)
+    visits[epoch_order(num_pairs, seed=seed, epoch=epochs)[: position * pairs_per_step]] += 1
+    return visits
 
 
 def micro_batches(lengths: Sequence[int], budget: int, *, num_ranks: int = 1) -> list[list[list[int]]]:

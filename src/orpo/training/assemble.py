@@ -97,12 +97,12 @@ def training_arguments(
     return arguments
 
 
-class LastStepIsLogged(transformers.TrainerCallback):  # type: ignore[misc]
-    """The last step is logged whatever `logging_steps` is, so that a short run shows something."""
+class SavedStepsAreLogged(transformers.TrainerCallback):  # type: ignore[misc]
+    """Each saved step is logged, and so is the last: a row then averages the same steps whether or not the run was resumed in between."""
 
     def on_step_end(self, args: Any, state: transformers.TrainerState, control: transformers.TrainerControl, **_: Any) -> None:
         """Called by the Trainer after each optimizer step."""
-        control.should_log |= state.global_step >= state.max_steps
+        control.should_log |= control.should_save or state.global_step >= state.max_steps
 
 
 class ChangedSettingsApply(transformers.TrainerCallback):  # type: ignore[misc]
@@ -146,7 +146,7 @@ def build_trainer(
         eval_store=held_out,
         guard=guard,
         save=save,
-        callbacks=[LastStepIsLogged(), ChangedSettingsApply(), *callbacks],
+        callbacks=[ChangedSettingsApply(), *callbacks, SavedStepsAreLogged()],
     )
 
 

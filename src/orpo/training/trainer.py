@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import transformers
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader
 from orpo.core.logps import PairLogps
 from orpo.core.loss import Loss, Metric, step_loss
 from orpo.core.tokens import UNITS, TokenizedExample, add_counts, unit_counts
-from orpo.engine.batching import micro_batches, step_pairs, steps_per_epoch
+from orpo.engine.batching import micro_batches, pairs_before, step_pairs, steps_per_epoch
 from orpo.training.guards import FiniteGuard
 
 Objective = Callable[[PairLogps], Loss]
@@ -97,10 +98,9 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
     def restore_progress(self, step: int, seconds: float) -> None:
         """Counts on after a resume: pairs and tokens before `step` follow from the data order; `seconds` were spent on them."""
         self.started = time.monotonic() - seconds
-        for done in range(step):
-            pairs = step_pairs(len(self.store), self.settings.pairs_per_step, seed=self.settings.seed, step=done)
-            self.progress.num_pairs += len(pairs)
-            self.progress.num_tokens += sum(int(self.settings.lengths[i]) for i in pairs)
+        visits = pairs_before(len(self.store), self.settings.pairs_per_step, seed=self.settings.seed, step=step)
+        self.progress.num_pairs = int(visits.sum())
+        self.progress.num_tokens = int(visits @ np.asarray(self.settings.lengths, dtype=np.int64))
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """One optimizer step's gradient: the sum over its micro-batches of sums divided by step-wide counts. Returns the step's loss."""
