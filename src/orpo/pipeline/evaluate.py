@@ -84,7 +84,8 @@ def base_of(folder: str, config: TrainConfig) -> str:
     path = Path(folder)
     if not (path / "adapter_config.json").is_file():
         return folder
-    return str(config.model) if config.model else models.adapter_base(path)
+    base = models.adapter_base(path)
+    return base if Path(base).is_dir() or not config.model else str(config.model)
 
 
 def trained_template(config: TrainConfig) -> str:

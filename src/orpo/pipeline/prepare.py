@@ -192,7 +192,7 @@ def load_body(prepared: Prepared, checkpoint: Path | None, say: Say) -> Any:
     config = prepared.config
     transformers.set_seed(config.seed)
     dtype = prepared.precision.dtype if config.use_peft else torch.float32
-    source = str(config.model) if config.use_peft or checkpoint is None else str(checkpoint)
+    source = models.located(str(config.model)) if config.use_peft or checkpoint is None else str(checkpoint)
     body = models.load_model(source, dtype=dtype)
     if config.use_peft or checkpoint is None:
         models.add_token_rows(body, len(prepared.tokenizer), prepared.new_token_ids, seed=config.seed)

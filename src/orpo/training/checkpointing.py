@@ -80,7 +80,7 @@ def run_identity(config: TrainConfig, *, resolved: Mapping[str, Any], data: Mapp
 
 def base_model_facts(model: str) -> BaseModel:
     """Id, commit and sha256 over the safetensors files (names and contents) of a folder or of a cached Hub model."""
-    folder, revision = Path(model), None
+    folder, revision = Path(model).expanduser(), None
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 

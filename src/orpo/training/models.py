@@ -31,12 +31,12 @@ class ModelShape:
 
 def load_tokenizer(model: str) -> Any:
     """The tokenizer of `model`, from a folder or the Hub. Raises ConfigError where there is none."""
-    return _from_pretrained(model, "tokenizer", lambda: transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=False))
+    return _from_pretrained(model, "tokenizer", lambda: transformers.AutoTokenizer.from_pretrained(located(model), trust_remote_code=False))
 
 
 def load_shape(model: str) -> ModelShape:
     """Family, vocabulary and positions of `model` from its config alone. Raises ConfigError for what ORPO cannot train."""
-    config = _from_pretrained(model, "config", lambda: transformers.AutoConfig.from_pretrained(model, trust_remote_code=False))
+    config = _from_pretrained(model, "config", lambda: transformers.AutoConfig.from_pretrained(located(model), trust_remote_code=False))
     text = config.get_text_config()
     if config.is_encoder_decoder:
         raise ConfigError(
@@ -81,11 +81,23 @@ def load_model(folder: str, *, dtype: torch.dtype) -> Any:
     return _from_pretrained(
         folder,
         "weights",
-        lambda: transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=False, use_safetensors=True),
+        lambda: transformers.AutoModelForCausalLM.from_pretrained(
+            located(folder), dtype=dtype, trust_remote_code=False, use_safetensors=True
+        ),
     )
 
 
+def located(model: str) -> str:
+    """A folder as an absolute path, so that an adapter finds its base from anywhere; a Hub id as it is."""
+    path = Path(model).expanduser()
+    return str(path.resolve()) if path.is_dir() else model
+
+
 def _from_pretrained(model: str, what: str, load: Callable[[], T]) -> T:
+    path = Path(model).expanduser()
+    if not path.exists() and path.parent.is_dir() and path.parent != Path():
+        # `runs/dmeo-1` has the form of a Hub id, but the folder before the name says that a local one was meant.
+        raise ConfigError(f"the folder {model} does not exist", doing=f"loading the {what} of {model}", fix=_what_to_do(model))
     try:
         return load()
     except (OSError, ValueError, KeyError) as error:
@@ -126,7 +138,7 @@ def check_lora_targets(model: str, targets: str | Sequence[str]) -> None:
         targets = () if targets == "all-linear" else (targets,)
     if not targets:
         return
-    config = _from_pretrained(model, "config", lambda: transformers.AutoConfig.from_pretrained(model, trust_remote_code=False))
+    config = _from_pretrained(model, "config", lambda: transformers.AutoConfig.from_pretrained(located(model), trust_remote_code=False))
     with torch.device("meta"):
         body = transformers.AutoModelForCausalLM.from_config(config)
     layers = {name for name, module in body.named_modules() if isinstance(module, torch.nn.Linear)}
