@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from orpo.errors import CheckpointError, ConfigError, InterruptedRun, RunLockedError
+from orpo.errors import CheckpointError, ConfigError, InterruptedRun, NotFiniteError, RunLockedError
 from orpo.runs.lock import RunLock
 from orpo.runs.summary import read_summary
 
@@ -210,3 +212,82 @@ def test_rows_of_metrics_average_the_same_steps_after_a_resume(train: Callable[.
     forget_after(run_dir, 3)
     train(logging_steps=5, save_steps=3)
     assert [(row["step"], row["loss"], row["nll_loss"]) for row in rows(run_dir)] == logged
+
+
+def test_a_run_whose_checkpoints_were_deleted_is_not_overwritten(train: Callable[..., Any]) -> None:
+    run_dir = train().run_dir
+    for path in run_dir.glob("checkpoint-*"):
+        shutil.rmtree(path)
+    before = {path.name: path.read_bytes() for path in run_dir.iterdir() if path.is_file() and path.name != ".lock"}
+    with pytest.raises(ConfigError, match="without checkpoints"):
+        train(learning_rate=2e-3)
+    assert {path.name: path.read_bytes() for path in run_dir.iterdir() if path.is_file() and path.name != ".lock"} == before
+
+
+def test_other_prompts_are_answered_after_a_resume_with_another_number_of_samples(train: Callable[..., Any]) -> None:
+    run_dir = train(holdout=5, num_samples=2, max_new_tokens=3).run_dir
+    forget_after(run_dir, 4)
+    train(holdout=5, num_samples=3, max_new_tokens=3)
+    rows = [json.loads(line) for line in (run_dir / "samples.jsonl").read_text().splitlines()]
+    assert rows
+    assert all(row["before"] is not None and row["after"] is not None for row in rows)
+
+
+def test_changed_optimizer_settings_apply_when_resumed_anyway(train: Callable[..., Any]) -> None:
+    run_dir = train().run_dir
+    forget_after(run_dir, 4)
+    train(weight_decay=0.5, adam_beta2=0.9, resume_anyway=True)
+    groups = torch.load(run_dir / "checkpoint-8" / "optimizer.pt", weights_only=True)["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0.5, 0.0]
+    assert all(tuple(group["betas"]) == (0.9, 0.9) for group in groups)
+
+
+def test_weights_of_another_kind_are_refused_whatever_the_user_says(train: Callable[..., Any]) -> None:
+    run_dir = train().run_dir
+    forget_after(run_dir, 4)
+    with pytest.raises(CheckpointError, match="not those of the new settings"):
+        train(use_peft=True, resume_anyway=True)
+
+
+def test_resume_anyway_finds_the_unfinished_run_without_its_name(
+    train: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_dir = train(output_dir=None).run_dir
+    forget_after(run_dir, 4)
+    summary = run_dir / "summary.json"
+    summary.write_text(summary.read_text().replace('"done"', '"failed"'))
+    assert train(output_dir=None, learning_rate=5e-4, resume_anyway=True).run_dir == run_dir
+    summary.write_text(summary.read_text().replace('"done"', '"failed"'))
+    capsys.readouterr()
+    assert train(output_dir=None, seed=9).run_dir != run_dir
+    assert "is unfinished, with other settings or data" in capsys.readouterr().out
+
+
+def test_a_signal_outside_of_training_is_recorded_too(train: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import orpo.pipeline.run as pipeline
+
+    monkeypatch.setattr(pipeline, "export_model", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(InterruptedRun, match="SIGTERM received") as caught:
+        train()
+    assert caught.value.exit_code == 143
+    assert read_summary(tmp_path / "run").status == "interrupted"
+    monkeypatch.undo()
+    assert train().summary.status == "done"
+
+
+def test_an_error_while_recording_an_error_does_not_hide_the_first(train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    import orpo.pipeline.outcome as outcome
+    import orpo.pipeline.run as pipeline
+
+    def broken(*_: Any) -> None:
+        raise OSError("no space for the page")
+
+    def stopped(*_: Any, **__: Any) -> None:
+        raise NotFiniteError("the first error")
+
+    monkeypatch.setattr(pipeline, "_fit", stopped)
+    monkeypatch.setattr(outcome, "write_pages", broken)
+    with pytest.raises(NotFiniteError, match="the first error") as caught:
+        train()
+    assert "no space for the page" in caught.value.__notes__[0]

@@ -16,7 +16,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import orpo.training.checkpointing as checkpointing
-from orpo.errors import NotFiniteError, OutOfMemoryError, StorageError
+from orpo.errors import ConfigError, NotFiniteError, OutOfMemoryError, StorageError
 from orpo.runs.summary import read_summary
 
 CONTRACT = {
@@ -234,3 +234,26 @@ def test_a_tracker_of_transformers_is_started_through_report_to(train: Callable[
     monkeypatch.setattr("orpo.training.config_check._require_tracker", lambda name, places: None)
     train(report_to="tensorboard", max_steps=2)
     assert {"loss", "nll_loss", "rewards/accuracies", "grad_norm"} <= set(seen[0])
+
+
+def test_a_model_with_a_new_end_token_stops_there_and_keeps_its_padding(train: Callable[..., Any], tiny_llama: Path) -> None:
+    run = train(template="chatml", max_steps=2)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(run.model_dir)
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    ends = transformers.GenerationConfig.from_pretrained(run.model_dir).eos_token_id
+    assert ends[0] == end
+    assert transformers.AutoTokenizer.from_pretrained(tiny_llama).eos_token_id in ends
+    assert tokenizer.pad_token is None
+    adapter = train("adapter", template="chatml", max_steps=2, use_peft=True)
+    assert transformers.GenerationConfig.from_pretrained(adapter.model_dir).eos_token_id[0] == end
+
+
+def test_a_model_without_safetensors_is_refused_before_anything_is_written(
+    train: Callable[..., Any], tiny_llama: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "bare"
+    shutil.copytree(tiny_llama, model)
+    (model / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match="no weights as safetensors"):
+        train(model=str(model))
+    assert not (tmp_path / "run").exists()

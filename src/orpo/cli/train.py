@@ -11,8 +11,8 @@ def run_train(config: str | None, flags: dict[str, Any]) -> None:
     from orpo.training.config import resolve_config
 
     resolved = resolve_config(file=Path(config) if config else None, flags=flags)
-    from orpo.pipeline.ranks import is_first
     from orpo.pipeline.run import run_training
+    from orpo.training.ranks import is_first
 
     run = run_training(resolved)
     if is_first():

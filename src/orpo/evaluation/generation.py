@@ -77,7 +77,8 @@ def _positions_left(body: Any, prompt: TokenIds) -> int:
 def _batch_replies(body: Any, tokenizer: Any, prompts: Sequence[TokenIds], *, max_new_tokens: int) -> list[Reply]:
     device = next(body.parameters()).device
     longest = max(len(prompt) for prompt in prompts)
-    ids = torch.full((len(prompts), longest), tokenizer.pad_token_id, dtype=torch.long)
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    ids = torch.full((len(prompts), longest), pad, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for row, prompt in enumerate(prompts):
         ids[row, longest - len(prompt) :] = torch.from_numpy(prompt.astype("int64"))
@@ -88,7 +89,7 @@ def _batch_replies(body: Any, tokenizer: Any, prompts: Sequence[TokenIds], *, ma
             attention_mask=mask.to(device),
             max_new_tokens=max_new_tokens,
             **GREEDY,
-            pad_token_id=tokenizer.pad_token_id,
+            pad_token_id=pad,
             eos_token_id=sorted(end_ids(body, tokenizer)),
         )
     return [_reply(row[longest:].tolist(), tokenizer, end_ids(body, tokenizer)) for row in output]

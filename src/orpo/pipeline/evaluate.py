@@ -40,17 +40,17 @@ def evaluate(
     quiet_libraries()
     folder, config = model_of(run)
     tokenizer, shape = models.load_tokenizer(folder), models.load_shape(base_of(folder, config))
-    num_known = len(tokenizer)
+    num_known, mapping = len(tokenizer), columns or config.columns
     asked = config.max_length if max_length is None else max_length
     checked = check_data(
         data,
         tokenizer=tokenizer,
         template=template or trained_template(config),
-        columns=parse_columns(columns) if columns else None,
+        columns=parse_columns(mapping) if mapping else None,
         max_length=models.effective_max_length(asked, shape, is_explicit=max_length is not None),
         overlong=cast(Overlong, config.overlong),
         max_bad_rows=0,
-        pair_labelled=False,
+        pair_labelled=config.pair_labelled,
     )
     checked.raise_if_errors()
     _check_tokens(tokenizer, shape, folder, num_new=len(tokenizer) - num_known)

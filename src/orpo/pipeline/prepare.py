@@ -26,6 +26,7 @@ from orpo.training.assemble import Plan, enable_checkpointing, plan, use_checkpo
 from orpo.training.checkpointing import RunIdentity, base_model_facts, run_identity
 from orpo.training.config import ResolvedConfig, TrainConfig
 from orpo.training.environment import environment, machine_line
+from orpo.training.ranks import from_first
 from orpo.training.trainer import Examples, Objective
 
 Say = Callable[[str], None]
@@ -95,6 +96,8 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
     if config.use_peft:
         models.check_lora_targets(str(config.model), config.lora_target_modules)
     max_length = models.effective_max_length(config.max_length, shape, is_explicit=resolved.origins["max_length"] != "default")
+    if max_length < config.max_length:
+        say(f"note         max_length is {max_length:,}: this model has no more positions")
     data = _checked(config, config.data, tokenizer, max_length=max_length)
     held = _checked(config, config.eval_data, tokenizer, max_length=max_length, template=data.template) if config.eval_data else None
     _, template = _parts(data)
@@ -105,7 +108,9 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
     report = _data_report(data, held, train_part, held_out)
     _say_data(report, data, say)
     run_plan = plan(config, lengths)
-    precision = choose_precision(config.dtype, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    # Measured once, for all ranks: two ranks must not compute in different dtypes.
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision = from_first(lambda: choose_precision(config.dtype, device))
     _say_plan(config, options, run_plan, precision, say)
     resolved_values = {
         "precision": str(precision.dtype),
@@ -196,6 +201,7 @@ def load_body(prepared: Prepared, checkpoint: Path | None, say: Say) -> Any:
     body = models.load_model(source, dtype=dtype)
     if config.use_peft or checkpoint is None:
         models.add_token_rows(body, len(prepared.tokenizer), prepared.new_token_ids, seed=config.seed)
+    models.ends_with(body, prepared.tokenizer)
     if config.use_peft:
         body = models.with_lora(body, config, new_ids=prepared.new_token_ids)
         if checkpoint is not None:

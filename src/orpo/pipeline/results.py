@@ -54,13 +54,15 @@ def finish_samples(run_dir: Path, prepared: Prepared, body: Any, *, judge: Judge
     examples = _sampled(prepared, everything=judge is not None)
     if not examples or not path.exists():
         return {}
-    rows = read_metrics(path)
+    answered = {row["source"]: row for row in read_metrics(path)}
+    # After a resume with other held-out data or another num_samples, only prompts that were answered before can be compared.
+    examples = [example for example in examples if str(example.source) in answered]
+    rows = [answered[str(example.source)] for example in examples]
     for row, example, reply in zip(rows, examples, _replies(prepared, body, examples), strict=True):
         row |= {"after": reply.text, "after_tokens": reply.num_tokens, "after_ended": reply.has_ended}
         row |= {"after_verdict": asdict(judge(example.source, reply.text))} if judge else {}
-        assert row["source"] == str(example.source), "samples.jsonl belongs to other prompts"
     _write(run_dir, rows)
-    return {"oracle": {when: _oracle(rows, when) for when in ("before", "after")}} if judge else {}
+    return {"oracle": {when: _oracle(rows, when) for when in ("before", "after")}} if judge and rows else {}
 
 
 def evaluation_section(run_dir: Path) -> dict[str, Any]:

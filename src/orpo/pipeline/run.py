@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from orpo.errors import InterruptedRun, OrpoError, OutOfMemoryError
+from orpo.errors import InterruptedRun
+from orpo.pipeline.outcome import last_row, now, outcome_recorded
 from orpo.pipeline.prepare import Prepared, load_body, num_parameters, prepare
-from orpo.pipeline.ranks import from_first, held_by_first, is_first, start_ranks
 from orpo.pipeline.results import Judge, evaluation_section, finish_samples, start_samples, write_pages
 from orpo.runs import names
 from orpo.runs.atomic import write_json_atomic, write_text_atomic
-from orpo.runs.metrics import MetricsLog, read_metrics
-from orpo.runs.summary import RunSummary, Status, read_summary, write_summary
+from orpo.runs.metrics import MetricsLog
+from orpo.runs.summary import RunSummary, read_summary, write_summary
 from orpo.training.assemble import build_trainer, training_arguments
 from orpo.training.checkpointing import checkpoint_saver
 from orpo.training.config import ResolvedConfig, to_yaml
 from orpo.training.console import TrainingView
 from orpo.training.environment import environment, peak_memory_gib
 from orpo.training.export import export_model
-from orpo.training.guards import FiniteGuard, SignalCallback, StopSignals
+from orpo.training.guards import FiniteGuard, SignalCallback, StopSignals, stops_are_errors
 from orpo.training.place import Place, check_same_run, run_place, settings_hash
+from orpo.training.ranks import from_first, held_by_first, is_first, start_ranks
 from orpo.training.recording import RecordingCallback
 
 if TYPE_CHECKING:
@@ -52,21 +50,29 @@ def run_training(
     Raises the errors of `orpo.errors`; InterruptedRun after a signal, with a valid checkpoint saved.
     """
     console = console or people_console(quiet=not is_first())
+    with stops_are_errors():
+        return _run(resolved, console=console, parent=parent, prefix=prefix, judge=judge)
+
+
+def _run(resolved: ResolvedConfig, *, console: Console, parent: Path, prefix: str, judge: Judge | None) -> Run:
+    """Everything from the settings on: prepare, find the place, check what is resumed, train."""
     say = Say(console)
     quiet_libraries()
     start_ranks()
     started = time.monotonic()
     prepared = prepare(resolved, say)
     config = resolved.config
-    asked = settings_hash({"settings": to_yaml(resolved), "data": prepared.identity.data})
+    asked = settings_hash(asdict(prepared.identity) | {"free": None})
     prefix = prefix or f"{config.objective}-{Path(str(config.model)).name}"
-    place_context = run_place(config.output_dir, parent=parent, prefix=prefix, asked=asked, fresh=config.fresh, say=say)
+    place_context = run_place(
+        config.output_dir, parent=parent, prefix=prefix, asked=asked, fresh=config.fresh, resume_anyway=config.resume_anyway, say=say
+    )
     with held_by_first(place_context) as place:
         if place.resume:
             facts = prepared.identity.facts(epoch=0.0, samples_seen=0, world_size=prepared.world_size)
             from_first(lambda: check_same_run(place.resume, facts, resume_anyway=config.resume_anyway, say=say))  # type: ignore[arg-type]
-        summary = _begin(place, resolved, prepared, asked)
-        with _outcome_recorded(place.run_dir, summary, started):
+        summary = from_first(lambda: _begin(place, resolved, prepared, asked))
+        with outcome_recorded(place.run_dir, summary, started):
             return _train(place, prepared, console=console, say=say, judge=judge, started=started)
 
 
@@ -103,75 +109,44 @@ def quiet_libraries() -> None:
 
 def _begin(place: Place, resolved: ResolvedConfig, prepared: Prepared, asked: str) -> RunSummary:
     """The summary of a run that starts or goes on; settings, data report and environment are written."""
-    summary = RunSummary(status="running", command=tuple(environment()["command"]), started=_now())
+    summary = RunSummary(status="running", command=tuple(environment()["command"]), started=now())
     if (place.run_dir / names.SUMMARY).exists():
         earlier = read_summary(place.run_dir)
         if place.resume:
             summary = replace(earlier, status="running", finished=None, exit_code=None, error=None)
     summary = summary.with_section("asked", asked).with_section("model", prepared.model_section())
-    if is_first():
-        write_summary(place.run_dir, summary)
-        write_text_atomic(place.run_dir / names.CONFIG, to_yaml(resolved))
-        write_json_atomic(place.run_dir / names.DATA_REPORT, prepared.data_report)
-        write_json_atomic(place.run_dir / names.ENVIRONMENT, environment())
+    write_summary(place.run_dir, summary)
+    write_text_atomic(place.run_dir / names.CONFIG, to_yaml(resolved))
+    write_json_atomic(place.run_dir / names.DATA_REPORT, prepared.data_report)
+    write_json_atomic(place.run_dir / names.ENVIRONMENT, environment())
     return summary
-
-
-@contextmanager
-def _outcome_recorded(run_dir: Path, summary: RunSummary, started: float) -> Iterator[None]:
-    """Whatever ends the block with an error ends up in summary.json, before the error goes on."""
-    try:
-        with _memory_errors():
-            yield
-    except BaseException as error:
-        exit_code = error.exit_code if isinstance(error, OrpoError) else 130 if isinstance(error, KeyboardInterrupt) else 1
-        status: Status = "interrupted" if exit_code in (130, 143) else "failed"
-        if is_first():
-            now = replace(read_summary(run_dir), status=status, exit_code=exit_code, error=str(error) or type(error).__name__)
-            seconds, steps = summary.seconds + time.monotonic() - started, int(last_row(run_dir).get("step", 0))
-            now = replace(now, finished=_now(), seconds=seconds, steps=steps)
-            write_summary(run_dir, now.with_section("evaluation", evaluation_section(run_dir).get("evaluation", {})))
-            write_pages(run_dir, lambda _: None)
-        raise
-
-
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Out of memory becomes a message with two settings that need less and compute the same."""
-    import torch
-
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-            raise
-        raise OutOfMemoryError(
-            f"out of memory: {str(error).splitlines()[0] if str(error) else 'an allocation failed'}",
-            doing=f"training; peak so far {peak_memory_gib():.1f} GiB",
-            fix="halve tokens_per_micro_batch, or set gradient_checkpointing: on; both leave the result the same",
-        ) from error
 
 
 def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judge: Judge | None, started: float) -> Run:
     """The run itself: load, sample, train, sample, export, report."""
     run_dir, config = place.run_dir, prepared.config
     body = load_body(prepared, place.resume.path if place.resume else None, say)
-    if is_first():
+    step = place.resume.manifest.step if place.resume else 0
+
+    def start() -> None:
         summary = read_summary(run_dir)
         write_summary(run_dir, summary.with_section("model", {**summary.sections["model"], **num_parameters(body)}))
+        if not place.resume:
+            start_samples(run_dir, prepared, body, judge=judge)
+
+    def finish() -> RunSummary:
+        export_model(run_dir, body, prepared.tokenizer)
+        sections = finish_samples(run_dir, prepared, body, judge=judge)
+        write_summary(run_dir, _finished(run_dir, sections, started))
+        write_pages(run_dir, say)
+        return read_summary(run_dir)
+
     say(f"writes       {run_dir}/")
-    if is_first() and not place.resume:
-        start_samples(run_dir, prepared, body, judge=judge)
-    step = place.resume.manifest.step if place.resume else 0
+    from_first(start)
     if step < prepared.plan.max_steps:
         _fit(place, prepared, body, console=console, say=say, step=step)
     model_dir = run_dir / (names.ADAPTER if config.use_peft else names.MODEL)
-    if is_first():
-        export_model(run_dir, body, prepared.tokenizer)
-        sections = finish_samples(run_dir, prepared, body, judge=judge)
-        write_summary(run_dir, _finished(run_dir, prepared, sections, started))
-        write_pages(run_dir, say)
-    return Run(run_dir, model_dir, from_first(lambda: read_summary(run_dir)))
+    return Run(run_dir, model_dir, from_first(finish))
 
 
 def _fit(place: Place, prepared: Prepared, body: Any, *, console: Console, say: Say, step: int) -> None:
@@ -179,7 +154,7 @@ def _fit(place: Place, prepared: Prepared, body: Any, *, console: Console, say: 
     config, run_dir = prepared.config, place.run_dir
     log = MetricsLog(run_dir / names.METRICS) if is_first() else None
     if log:
-        log.truncate_after(step)
+        log.truncate_after(step if place.resume else -1)
     view = TrainingView(console, prepared.plan.max_steps, first_step=step, beta=prepared.beta)
     signals = StopSignals(view.say)
     signal_callback = SignalCallback(signals)
@@ -211,9 +186,15 @@ def _fit(place: Place, prepared: Prepared, body: Any, *, console: Console, say: 
         ),
         callbacks=[signal_callback, RecordingCallback(*([log.append, view.show] if log else []))],
     )
-    trainer.restore_progress(step, float(last_row(run_dir).get("seconds") or 0.0))
-    with signals, view:
-        trainer.train(resume_from_checkpoint=str(place.resume.path) if place.resume else None)
+    if place.resume:
+        trainer.restore_progress(step, float(last_row(run_dir).get("seconds") or 0.0), place.resume.manifest.facts.samples_seen)
+    try:
+        with signals, view:
+            trainer.train(resume_from_checkpoint=str(place.resume.path) if place.resume else None)
+    finally:
+        if log:
+            log.sync()
+            log.close()
     if trainer.guard.num_skipped:
         say(f"{trainer.guard.num_skipped} steps were not finite and changed nothing; their batches are saved beside the metrics")
     _stop_if_asked(trainer, signal_callback, run_dir)
@@ -240,11 +221,12 @@ def _batch_saver(run_dir: Path) -> Any:
     return save
 
 
-def _finished(run_dir: Path, prepared: Prepared, sections: dict[str, Any], started: float) -> RunSummary:
+def _finished(run_dir: Path, sections: dict[str, Any], started: float) -> RunSummary:
     """The summary of a run that is done."""
     summary = read_summary(run_dir)
     seconds = summary.seconds + time.monotonic() - started
-    summary = replace(summary, status="done", finished=_now(), seconds=seconds, steps=prepared.plan.max_steps, exit_code=0)
+    steps = int(last_row(run_dir).get("step", 0))
+    summary = replace(summary, status="done", finished=now(), seconds=seconds, steps=steps, exit_code=0)
     for name, content in {**evaluation_section(run_dir), **sections, "cost": _cost(run_dir)}.items():
         summary = summary.with_section(name, content)
     return summary
@@ -262,14 +244,3 @@ def _cost(run_dir: Path) -> dict[str, Any]:
         "tokens_per_second": tokens / seconds if seconds else None,
         "peak_memory_gib": peak_memory_gib(),
     }
-
-
-def last_row(run_dir: Path) -> dict[str, Any]:
-    """The last training row of metrics.jsonl; {} when there is none."""
-    path = run_dir / names.METRICS
-    rows = [row for row in read_metrics(path) if row["split"] == "train"] if path.exists() else []
-    return rows[-1] if rows else {}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -106,12 +106,16 @@ class SavedStepsAreLogged(transformers.TrainerCallback):  # type: ignore[misc]
 
 
 class ChangedSettingsApply(transformers.TrainerCallback):  # type: ignore[misc]
-    """After a resume, learning rate and optimizer settings are those of the config, not those stored with the optimizer."""
+    """After a resume, learning rate, weight decay and betas are those of the config, not those stored with the optimizer."""
 
     def on_train_begin(
         self, args: transformers.TrainingArguments, state: Any, control: Any, optimizer: Any = None, lr_scheduler: Any = None, **_: Any
     ) -> None:
-        """Sets the base learning rate and lets the schedule work out the current one; a no-op when nothing was changed."""
+        """Sets them in the optimizer, and the base learning rate in the schedule; changes nothing where nothing was changed."""
+        for group, decay in zip(optimizer.param_groups, (args.weight_decay, 0.0), strict=False):  # as the Trainer builds its groups
+            group["weight_decay"] = decay
+            if "betas" in group:
+                group["betas"] = (args.adam_beta1, args.adam_beta2)
         schedules = getattr(lr_scheduler, "lr_lambdas", None)
         if schedules is None or all(base == args.learning_rate for base in lr_scheduler.base_lrs):
             return

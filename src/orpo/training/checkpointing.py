@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from orpo.errors import NotFiniteError
+from orpo.errors import ConfigError, NotFiniteError
 from orpo.runs.checkpoints import begin_staging, discard_staging, publish_staging
 from orpo.runs.manifest import BaseModel, CheckpointFacts
 from orpo.runs.rotation import rotate
 from orpo.runs.storage import storage_errors
+from orpo.training.ranks import all_or_none, from_first
 
 if TYPE_CHECKING:
     from orpo.training.config import TrainConfig
@@ -79,16 +80,23 @@ def run_identity(config: TrainConfig, *, resolved: Mapping[str, Any], data: Mapp
 
 
 def base_model_facts(model: str) -> BaseModel:
-    """Id, commit and sha256 over the safetensors files (names and contents) of a folder or of a cached Hub model."""
+    """Id, commit and sha256 over the safetensors files (names and contents) of a folder, or of a Hub model, fetched first."""
     folder, revision = Path(model).expanduser(), None
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 
-        folder = Path(snapshot_download(model, local_files_only=True, allow_patterns=["*.safetensors"]))
+        folder = Path(snapshot_download(model, allow_patterns=["*.safetensors", "*.safetensors.index.json"]))
         revision = folder.name
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ConfigError(
+            f"{model} has no weights as safetensors",
+            expected="model.safetensors, or its shards; other formats can run code when they are loaded",
+            fix="convert it: load it with transformers and save_pretrained it to a folder",
+        )
     digest = hashlib.sha256()
     with storage_errors(folder, "reading the base model's weights"):
-        for path in sorted(folder.glob("*.safetensors")):
+        for path in files:
             digest.update(path.name.encode())
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -106,26 +114,29 @@ def checkpoint_saver(
     def save(trainer: PreferenceTrainer) -> Path:
         step, is_first = trainer.state.global_step, trainer.args.process_index == 0
         refuse_non_finite(trainer)
-        if is_first:
+
+        def begin() -> Path:
             before()
-        staging = _shared(begin_staging(run_dir, step, need_bytes=expected_size(trainer)) if is_first else None)
+            return begin_staging(run_dir, step, need_bytes=expected_size(trainer))
+
+        def publish() -> Path:
+            seen, world_size = trainer.progress.num_pairs, trainer.args.world_size
+            facts = run.facts(epoch=float(trainer.state.epoch or 0), samples_seen=seen, world_size=world_size)
+            published = publish_staging(run_dir, staging, step=step, facts=facts)
+            for note in published.notes:
+                say(note)
+            rotate(run_dir, keep)
+            return published.path
+
+        staging = from_first(begin)
         try:
-            with storage_errors(staging, f"writing checkpoint-{step}", need_bytes=expected_size(trainer)):
+            with all_or_none(), storage_errors(staging, f"writing checkpoint-{step}", need_bytes=expected_size(trainer)):
                 _write_files(trainer, staging, tokenizer)
-            trainer.accelerator.wait_for_everyone()
-            if is_first:
-                facts = run.facts(
-                    epoch=float(trainer.state.epoch or 0), samples_seen=trainer.progress.num_pairs, world_size=trainer.args.world_size
-                )
-                published = publish_staging(run_dir, staging, step=step, facts=facts)
-                for note in published.notes:
-                    say(note)
-                rotate(run_dir, keep)
+            return from_first(publish)
         except Exception:
-            discard_staging(staging)
+            if is_first:
+                discard_staging(staging)
             raise
-        trainer.accelerator.wait_for_everyone()
-        return run_dir / f"checkpoint-{step}"
 
     return save
 
@@ -144,6 +155,8 @@ def save_body(body: Any, tokenizer: Any, folder: Path) -> None:
     is_adapter = hasattr(body, "peft_config")
     # The trained rows of new tokens are in the adapter; the base's own embeddings need no second copy.
     body.save_pretrained(folder, **({"save_embedding_layers": False} if is_adapter else {}))
+    if is_adapter:
+        body.get_base_model().generation_config.save_pretrained(folder)  # where replies end
     tokenizer.save_pretrained(folder)
 
 
@@ -165,12 +178,3 @@ def refuse_non_finite(trainer: PreferenceTrainer) -> None:
                 doing="saving a checkpoint; nothing was published, earlier checkpoints are intact",
                 fix="lower learning_rate, or set dtype: float32, and run again: it resumes from the last good checkpoint",
             )
-
-
-def _shared(value: Any) -> Any:
-    """`value` of rank 0, on every rank."""
-    if not torch.distributed.is_initialized():
-        return value
-    box = [value]
-    torch.distributed.broadcast_object_list(box, src=0)
-    return box[0]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from orpo.core.logps import PairLogps
 from orpo.core.tokens import TokenizedExample
-from orpo.errors import NotFiniteError
+from orpo.errors import InterruptedRun, NotFiniteError
 
 MAX_SKIPPED_IN_A_ROW = 3
 
@@ -63,6 +65,7 @@ class FiniteGuard:
                 f"loss {loss} and gradient norm {norm} in step {self.step + 1}: the {self.num_in_a_row}rd step in a row that is not finite",
                 where=", ".join(report["suspects"][:3]),
                 doing="training; the optimizer step was not made, the weights are as they were before these steps",
+                expected="" if report["suspects"] else "a gradient within range: every log-prob was finite, the gradient was not",
                 fix=f"look at the pairs saved in {place}; lower learning_rate, or set dtype: float32",
             )
         self.seen.clear()
@@ -75,7 +78,7 @@ class FiniteGuard:
         return float(loss)
 
     def _report(self, loss: float, norm: float) -> dict[str, Any]:
-        """What is saved: every pair of this rank's part of the step with its ids and log-probs; `suspects` are those not finite."""
+        """What is saved: every pair of the step, of all ranks, with its ids and log-probs; `suspects` are those that are not finite."""
         pairs = []
         for examples, logps in self.seen:
             totals = {name: total.tolist() for name, total in logps.items()}
@@ -89,7 +92,11 @@ class FiniteGuard:
                         "finite": all(math.isfinite(values[i]) for values in totals.values()),
                     }
                 )
-        suspects = [pair["source"] for pair in pairs if not pair["finite"]] or [pair["source"] for pair in pairs]
+        if torch.distributed.is_initialized():
+            shares: list[Any] = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(shares, pairs)
+            pairs = [pair for share in shares for pair in share]
+        suspects = [pair["source"] for pair in pairs if not pair["finite"]]
         return {"step": self.step + 1, "loss": repr(loss), "grad_norm": repr(norm), "suspects": suspects, "pairs": pairs}
 
 
@@ -108,6 +115,8 @@ class StopSignals:
         self.before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
+        if threading.current_thread() is not threading.main_thread():
+            return self
         for number in (*self.STOPS, signal.SIGUSR1):
             self.before[number] = signal.signal(number, self._receive)
         return self
@@ -124,6 +133,32 @@ class StopSignals:
         for stop in self.STOPS:
             signal.signal(stop, self.before[stop] if self.before[stop] is not None else signal.SIG_DFL)
         self.say(f"{signal.Signals(number).name} received: finishing this step, then saving a checkpoint (once more: stop now)")
+
+
+@contextmanager
+def stops_are_errors() -> Iterator[None]:
+    """SIGINT and SIGTERM raise InterruptedRun inside the block, wherever it is: while data are checked, replies written, a model exported.
+
+    During training StopSignals takes their place, and puts this back after the first signal. Signals belong to the main thread; elsewhere
+    nothing is installed.
+    """
+
+    def receive(number: int, _: FrameType | None) -> None:
+        raise InterruptedRun(
+            f"{signal.Signals(number).name} received: stopped at once",
+            signal_number=number,
+            fix="the same command again goes on from the last checkpoint, or starts anew where there is none yet",
+        )
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, receive) for number in StopSignals.STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class SignalCallback(transformers.TrainerCallback):  # type: ignore[misc]

@@ -59,7 +59,6 @@ def check_tokenizer(tokenizer: Any, shape: ModelShape, model: str, *, num_new: i
             fix="use the tokenizer that belongs to this model",
         )
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
         return [f"no padding token: {tokenizer.eos_token!r} stands in for it when replies are generated (training pads nothing)"]
     return []
 
@@ -174,6 +173,15 @@ def add_token_rows(model: Any, num_tokens: int, new_ids: Sequence[int], *, seed:
             rows = layer.weight[old].float()
             noise = torch.randn(len(new_ids), rows.shape[1], generator=generator)
             layer.weight[list(new_ids)] = (rows.mean(0) + 0.1 * rows.std(0) * noise).to(layer.weight.dtype)
+
+
+def ends_with(model: Any, tokenizer: Any) -> None:
+    """Nothing; `model` stops generating at the tokenizer's end of sequence, beside the ends it knew: a template may bring a new one."""
+    known = model.generation_config.eos_token_id
+    ends = [known] if isinstance(known, int) else list(known or [])
+    if tokenizer.eos_token_id not in ends:
+        model.generation_config.eos_token_id = [tokenizer.eos_token_id, *ends]
+        model.config.eos_token_id = tokenizer.eos_token_id
 
 
 def with_lora(model: Any, config: TrainConfig, *, new_ids: Sequence[int]) -> Any:

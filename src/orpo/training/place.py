@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orpo.errors import CheckpointError, ConfigError, OrpoError, RunLockedError
+from orpo.errors import CheckpointError, ConfigError, OrpoError
 from orpo.runs import names
 from orpo.runs.lock import RunLock
 from orpo.runs.manifest import CheckpointFacts
@@ -22,6 +22,10 @@ Say = Callable[[str], None]
 
 REQUIRED = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
 """Files without which a run cannot go on exactly where it stopped."""
+
+
+OTHER_WEIGHTS = ("use_peft", "lora_r", "lora_target_modules")
+"""Settings that decide which weights there are: a checkpoint cannot be resumed with others, whatever the user says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +42,19 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def run_place(output_dir: str | None, *, parent: Path, prefix: str, asked: str, fresh: bool, say: Say) -> Iterator[Place]:
-    """The place of a run, locked while the block runs. `asked` is the settings_hash of the command.
+def run_place(
+    output_dir: str | None, *, parent: Path, prefix: str, asked: str, fresh: bool, resume_anyway: bool, say: Say
+) -> Iterator[Place]:
+    """The place of a run, locked while the block runs. `asked` is the settings_hash of what must match.
 
     With `output_dir` that folder is the run; without, an unfinished run of the same command is taken up again, or a new numbered
     folder is made. Nothing is overwritten: with `fresh`, an earlier run at `output_dir` is moved aside.
     """
-    run_dir = (
-        _given(Path(output_dir), fresh=fresh, say=say) if output_dir else _found_or_new(parent, prefix, asked=asked, fresh=fresh, say=say)
-    )
+    if output_dir:
+        run_dir = _given(Path(output_dir), fresh=fresh, say=say)
+    else:
+        found = None if fresh else _unfinished(parent, prefix, asked=None if resume_anyway else asked, say=say)
+        run_dir = found or names.next_run_dir(parent, prefix)
     with RunLock(run_dir):
         clear_leftovers(run_dir)
         yield Place(run_dir, _checked_resume(run_dir, say))
@@ -64,6 +72,13 @@ def _checked_resume(run_dir: Path, say: Say) -> ResumePoint | None:
 def check_same_run(found: ResumePoint, facts: CheckpointFacts, *, resume_anyway: bool, say: Say) -> None:
     """Raises CheckpointError with a table when settings, data or base model differ from the checkpoint's, unless `resume_anyway`."""
     changes = changed_since(found.manifest, facts)
+    if resume_anyway and any(change.field in OTHER_WEIGHTS for change in changes):
+        raise CheckpointError(
+            "the weights of this checkpoint are not those of the new settings: " + ", ".join(change.field for change in changes),
+            where=str(found.path),
+            doing="resuming",
+            fix="train anew with --fresh; --resume-anyway cannot turn one kind of weights into another",
+        )
     if changes and not resume_anyway:
         raise identity_error(changes, checkpoint=found.path)
     for change in [*changes, *changed_freely(found.manifest, facts)]:
@@ -73,7 +88,7 @@ def check_same_run(found: ResumePoint, facts: CheckpointFacts, *, resume_anyway:
 def _given(run_dir: Path, *, fresh: bool, say: Say) -> Path:
     if run_dir.is_file():
         raise ConfigError(f"output_dir {run_dir} is a file", expected="a folder, or a name that is free", fix="choose another --output-dir")
-    if run_dir.is_dir() and any(run_dir.iterdir()):
+    if run_dir.is_dir() and any(path.name != names.LOCK for path in run_dir.iterdir()):
         if not _is_run(run_dir):
             raise ConfigError(
                 f"output_dir {run_dir} is not empty and holds no run of orpo",
@@ -85,6 +100,11 @@ def _given(run_dir: Path, *, fresh: bool, say: Say) -> Path:
                 aside = _free_name(run_dir)
             run_dir.rename(aside)
             say(f"--fresh: the earlier run was moved to {aside}")
+        elif resume_point(run_dir, required=REQUIRED) is None and _has_result(run_dir):
+            raise ConfigError(
+                f"output_dir {run_dir} holds a run with a model but without checkpoints, so it cannot go on and would be overwritten",
+                fix="choose another --output-dir, or give --fresh, which moves the earlier run aside",
+            )
     run_dir.mkdir(parents=True, exist_ok=True)
     return run_dir
 
@@ -97,25 +117,35 @@ def _free_name(run_dir: Path) -> Path:
 
 
 def _is_run(run_dir: Path) -> bool:
-    return any((run_dir / name).exists() for name in (names.RUN_ID, names.SUMMARY, names.CONFIG, names.LOCK))
+    return any((run_dir / name).exists() for name in (names.RUN_ID, names.SUMMARY))
 
 
-def _found_or_new(parent: Path, prefix: str, *, asked: str, fresh: bool, say: Say) -> Path:
-    if not fresh:
-        for run_dir in sorted(parent.glob(f"{names.slug(prefix)}-*"), key=lambda path: path.stat().st_mtime, reverse=True):
-            if _is_unfinished(run_dir, asked):
-                say(f"the same command was not finished in {run_dir}; --fresh starts over in a new folder")
-                return run_dir
-    return names.next_run_dir(parent, prefix)
+def _has_result(run_dir: Path) -> bool:
+    return any((run_dir / name).exists() for name in (names.MODEL, names.ADAPTER))
 
 
-def _is_unfinished(run_dir: Path, asked: str) -> bool:
-    """True for a run of the same command that is not done, has a checkpoint, and that no process holds."""
+def _unfinished(parent: Path, prefix: str, *, asked: str | None, say: Say) -> Path | None:
+    """The newest unfinished run of the same settings (of any, when `asked` is None); None when there is none to go on with."""
+    runs = sorted(parent.glob(f"{names.slug(prefix)}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    others = []
+    for run_dir in runs:
+        settings = _open_settings(run_dir)
+        if settings is not None and asked in (None, settings):
+            say(f"unfinished   {run_dir} is taken up again; --fresh starts over in a new folder")
+            return run_dir
+        others += [run_dir] if settings is not None else []
+    if others:
+        say(f"note         {others[0]} is unfinished, with other settings or data; --resume-anyway goes on with it")
+    return None
+
+
+def _open_settings(run_dir: Path) -> str | None:
+    """The settings_hash of a run that is not done, has a valid checkpoint, and is held by no process; else None."""
     try:
         summary = read_summary(run_dir)
-        if summary.status == "done" or summary.sections.get("asked") != asked or resume_point(run_dir, required=REQUIRED) is None:
-            return False
+        if summary.status == "done" or resume_point(run_dir, required=REQUIRED) is None:
+            return None
         with RunLock(run_dir):
-            return True
-    except (RunLockedError, CheckpointError, OrpoError):
-        return False
+            return str(summary.sections.get("asked"))
+    except OrpoError:
+        return None

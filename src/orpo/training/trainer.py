@@ -95,11 +95,11 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         settings = self.settings
         return [self.store[i] for i in step_pairs(len(self.store), settings.pairs_per_step, seed=settings.seed, step=step)]
 
-    def restore_progress(self, step: int, seconds: float) -> None:
-        """Counts on after a resume: pairs and tokens before `step` follow from the data order; `seconds` were spent on them."""
+    def restore_progress(self, step: int, seconds: float, num_pairs: int) -> None:
+        """Counts on after a resume: `num_pairs` were seen in `seconds`; their tokens follow from the data order."""
         self.started = time.monotonic() - seconds
         visits = pairs_before(len(self.store), self.settings.pairs_per_step, seed=self.settings.seed, step=step)
-        self.progress.num_pairs = int(visits.sum())
+        self.progress.num_pairs = num_pairs
         self.progress.num_tokens = int(visits @ np.asarray(self.settings.lengths, dtype=np.int64))
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
@@ -149,10 +149,11 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         counts = dict.fromkeys(UNITS, 0)
         totals: dict[str, tuple[Tensor, str]] = {}
         with torch.no_grad():
-            for start in range(self.args.process_index, len(self.eval_store), self.args.world_size):
-                example = self.eval_store[start]
-                counts = add_counts(counts, unit_counts([example]))
-                loss = self.settings.objective(self.model([example]))
+            mine = range(self.args.process_index, len(self.eval_store), self.args.world_size)
+            # A rank without a pair evaluates an empty batch: its sums are zeros under the names that the others have.
+            for batch in [[self.eval_store[i]] for i in mine] or [[]]:
+                counts = add_counts(counts, unit_counts(batch))
+                loss = self.settings.objective(self.model(batch))
                 terms = {f"term/{t.name}": Metric(t.total * t.weight, t.unit) for t in loss.terms}
                 for name, metric in {**loss.metrics, **terms}.items():
                     total = metric.total.detach().double()

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
+from orpo.errors import StorageError
+
 T = TypeVar("T")
 
 
@@ -40,6 +42,26 @@ def from_first(make: Callable[[], T]) -> T:
     if isinstance(box[0], BaseException):
         raise box[0]
     return box[0]  # type: ignore[return-value]
+
+
+@contextmanager
+def all_or_none() -> Iterator[None]:
+    """When the block fails on one rank it fails on all: none is left waiting in a barrier for one that has gone."""
+    import torch
+
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    if torch.distributed.is_initialized():
+        failures: list[str | None] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(failures, None if failure is None else str(failure))
+        first = next((text for text in failures if text), None)
+        if first and failure is None:
+            raise StorageError(f"another process could not write its part: {first}")
+    if failure is not None:
+        raise failure
 
 
 @contextmanager
