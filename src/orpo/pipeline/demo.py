@@ -18,7 +18,7 @@ from orpo.training.config import resolve_config
 NUM_TRAIN, NUM_HELD_OUT = 400, 120
 
 SETTINGS: dict[str, Any] = {
-    "learning_rate": 1e-3,
+    "learning_rate": 3e-4,
     "max_steps": 150,
     "pairs_per_step": 8,
     "warmup_steps": 10,
