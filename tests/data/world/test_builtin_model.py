@@ -123,7 +123,7 @@ def test_sft_lifts_rejected_replies_too_and_orpo_holds_them_back_while_both_lear
         model = load()
         with torch.no_grad():
             before = {side: mean_logps(model, tokenizer, held_out, side) for side in ("chosen", "rejected")}
-        train(model, tokenizer, num_steps=30, beta=beta)
+        train(model, tokenizer, num_steps=60, beta=beta)
         with torch.no_grad():
             after = {side: mean_logps(model, tokenizer, held_out, side) for side in ("chosen", "rejected")}
         change[name] = {side: (after[side] - before[side]).mean().item() for side in before}
