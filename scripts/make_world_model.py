@@ -2,9 +2,9 @@
 
     python scripts/make_world_model.py [--steps 1400] [--seed 0] [--threads 2] [--out FOLDER]
 
-Takes about 10 minutes on two cores with bf16 matrix units. Training stops half-way down the schedule of the learning rate, on purpose: the base
-then writes fluently and is still unsure, so that fine-tuning on one answer lifts its neighbours too, as it does in large models. The text is the same for the same seed everywhere; the weights are the same on
-the same machine and versions, and behave alike elsewhere.
+Takes about 10 minutes on two cores with bf16 matrix units. Training stops half-way down the schedule of the learning rate, on purpose: the
+base then writes fluently and is still unsure, so that fine-tuning on one answer lifts its neighbours too, as it does in large models.
+The text is the same for the same seed everywhere; the weights are the same on the same machine and versions, and behave alike elsewhere.
 """
 
 from __future__ import annotations
