@@ -1,4 +1,4 @@
-"""Make the built-in base model: its tokenizer, its pretraining on the mixed manners of the built-in world, and the files in assets/.
+"""Make the built-in base model: its tokenizer, its pretraining on the mixed manners of the built-in world, and its files in the package.
 
     python scripts/make_world_model.py [--steps 1400] [--seed 0] [--threads 2] [--out FOLDER]
 

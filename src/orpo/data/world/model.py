@@ -7,4 +7,4 @@ from pathlib import Path
 
 def builtin_model_path() -> Path:
     """The folder of the built-in base model and its tokenizer, as `AutoModelForCausalLM` and `AutoTokenizer` read it; needs no network."""
-    return Path(__file__).parent / "assets"
+    return Path(__file__).parent / "assets" / "built-in-model"
