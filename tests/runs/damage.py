@@ -117,7 +117,7 @@ def sneak_in(name: str) -> Apply:
 
 
 def sneak_in_link(newest: Path, older: Path) -> None:
-    (newest / "adapter_model.safetensors").symlink_to(role(older, *ROLES["weights"]))
+    (newest / "more.safetensors").symlink_to(role(older, *ROLES["weights"]))
 
 
 def on_manifest(change: Callable[[dict[str, Any]], object], *, reseal: bool = True) -> Apply:
@@ -194,7 +194,7 @@ DAMAGES: list[Damage] = [
     Damage("a link instead of the weights", on_file("weights", link_instead), "is a symbolic link, a file is expected"),
     Damage("a pipe instead of the optimizer", on_file("optimizer", pipe_instead), "is a device, pipe or socket"),
     Damage("a pickle sneaked in", sneak_in("pytorch_model.bin"), r"pytorch_model.bin is not in the manifest \(it was added later\)"),
-    Damage("a link sneaked in", sneak_in_link, "adapter_model.safetensors is not in the manifest"),
+    Damage("a link sneaked in", sneak_in_link, "more.safetensors is not in the manifest"),
     Damage("manifest missing", manifest_file(Path.unlink), "has no manifest.json, so it was not published by orpo"),
     Damage("manifest cut in half", manifest_file(cut_in_half), r"manifest.json is not valid JSON \(.*line \d+ column \d+\)"),
     Damage("manifest empty", manifest_file(empty), "manifest.json is empty"),

@@ -28,6 +28,7 @@ class Tally:
     inside_a_save: int = 0
     resumed: int = 0
     before_the_first_checkpoint: int = 0
+    during_start_up: int = 0
 
 
 def train_command(model: Path, data: Path, run_dir: Path, extra: Sequence[str] = ()) -> list[str]:
@@ -76,16 +77,20 @@ def kill_until_done(command: Sequence[str], run_dir: Path, *, num_kills: int, se
         process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         hit = _kill_inside_save(process, run_dir, moments) if want_save else _kill_any_time(process, run_dir, moments)
         output = process.communicate()[0]
-        if owed:
-            assert "resuming from checkpoint-" in output, f"a checkpoint was there and was not taken\n{output}"
+        if owed and "resuming from checkpoint-" in output:
             tally.resumed += 1
-        owed = False
+            owed = False
+        # A kill during start-up, before the run says what it does, is neither: the next start owes the answer.
+        assert not (owed and "step 1/" in output), f"a checkpoint was there and was not taken\n{output}"
         if process.returncode == 0:
             start_over()
             continue
         assert process.returncode == -signal.SIGKILL, f"exit {process.returncode}\n{output}"
         if not any(run_dir.glob("checkpoint-*")):
             tally.before_the_first_checkpoint += 1
+            continue
+        if owed:
+            tally.during_start_up += 1
             continue
         owed = True
         tally.kills += 1
@@ -101,6 +106,8 @@ def _staging(run_dir: Path) -> bool:
 
 def _kill_inside_save(process: subprocess.Popen[str], run_dir: Path, moments: random.Random) -> bool:
     """Kills a moment after one of the next few saves began; True when it was still being written."""
+    while _staging(run_dir) and process.poll() is None:  # what the kill before left; a start clears it away
+        time.sleep(0.0002)
     skip = moments.randrange(4)
     while process.poll() is None:
         if _staging(run_dir):

@@ -27,7 +27,7 @@ def killed_and_untouched(model: Path, data: Path, folder: Path, *, num_kills: in
     command = train_command(model, data, run_dir, extra)
     tally = kill_until_done(command, run_dir, num_kills=num_kills, seed=seed, start_over=lambda: shutil.rmtree(run_dir))
     print(f"{tally.kills} x kill -9, {tally.inside_a_save} of them while a checkpoint was being written: {tally.resumed} resumed", end="")
-    print(f" (and {tally.before_the_first_checkpoint} x before the first checkpoint)")
+    print(f" (and {tally.before_the_first_checkpoint} x before the first checkpoint, {tally.during_start_up} x during start-up)")
     assert tally.resumed == tally.kills == num_kills
     assert state_hashes(run_dir) == state_hashes(untouched)
     rows = [[json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()] for path in (run_dir, untouched)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,10 +59,11 @@ def begin_staging(run_dir: Path, step: int, *, need_bytes: int = 0) -> Path:
     return staging
 
 
-def publish_staging(run_dir: Path, staging: Path, *, step: int, facts: CheckpointFacts) -> Published:
+def publish_staging(run_dir: Path, staging: Path, *, step: int, facts: CheckpointFacts, required: Sequence[str] = ()) -> Published:
     """The published checkpoint: files hashed and synced, manifest written, directories synced, renamed, run directory synced.
 
-    A valid `checkpoint-N` is never overwritten: the same point of the same run is kept (and said), another one is a
+    A valid `checkpoint-N` that holds the `required` files is never overwritten: the same point of the same run is kept (and said),
+    another one is a
     CheckpointError. Anything else of that name is moved aside as `damaged-checkpoint-N`, never deleted.
     """
     run_id = ensure_run_id(run_dir)
@@ -71,7 +72,7 @@ def publish_staging(run_dir: Path, staging: Path, *, step: int, facts: Checkpoin
         write_bytes_atomic(staging / MANIFEST, manifest.to_bytes())
         _sync_directories(staging)
         target = run_dir / checkpoint_name(step)
-        if target.is_dir() and not target.is_symlink() and not verify(target, run_id=run_id):
+        if target.is_dir() and not target.is_symlink() and not verify(target, run_id=run_id, required=required):
             return _keep_existing(target, staging, manifest)
         notes = _move_aside(target)
         staging.rename(target)

@@ -45,6 +45,9 @@ FREE_FIELDS = frozenset(
 )
 """Settings that may change when a run is resumed; all others must match."""
 
+REQUIRED = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
+"""Files without which a run cannot go on exactly where it stopped."""
+
 LIBRARIES = ("orpo", "torch", "transformers", "peft", "accelerate", "tokenizers")
 
 
@@ -122,7 +125,7 @@ def checkpoint_saver(
         def publish() -> Path:
             seen, world_size = trainer.progress.num_pairs, trainer.args.world_size
             facts = run.facts(epoch=float(trainer.state.epoch or 0), samples_seen=seen, world_size=world_size)
-            published = publish_staging(run_dir, staging, step=step, facts=facts)
+            published = publish_staging(run_dir, staging, step=step, facts=facts, required=REQUIRED)
             for note in published.notes:
                 say(note)
             rotate(run_dir, keep)

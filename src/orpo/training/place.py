@@ -17,11 +17,9 @@ from orpo.runs.manifest import CheckpointFacts
 from orpo.runs.resume import ResumePoint, changed_freely, changed_since, identity_error, resume_point
 from orpo.runs.rotation import clear_leftovers
 from orpo.runs.summary import read_summary
+from orpo.training.checkpointing import REQUIRED
 
 Say = Callable[[str], None]
-
-REQUIRED = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
-"""Files without which a run cannot go on exactly where it stopped."""
 
 
 OTHER_WEIGHTS = ("use_peft", "lora_r", "lora_target_modules")
