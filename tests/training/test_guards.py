@@ -77,6 +77,8 @@ def test_three_in_a_row_stop_the_run_and_a_good_step_between_them_does_not() -> 
 
 
 def test_the_first_signal_is_remembered_and_the_second_acts_as_before() -> None:
+    # A suite started in the background inherits SIGINT ignored; what is there before must be known here.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     said: list[str] = []
     with StopSignals(said.append) as signals:
         os.kill(os.getpid(), signal.SIGINT)
@@ -85,6 +87,7 @@ def test_the_first_signal_is_remembered_and_the_second_acts_as_before() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, inherited)
 
 
 def test_sigusr1_asks_for_a_checkpoint_without_stopping() -> None:

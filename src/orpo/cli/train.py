@@ -12,9 +12,10 @@ def run_train(config: str | None, flags: dict[str, Any]) -> None:
 
     resolved = resolve_config(file=Path(config) if config else None, flags=flags)
     from orpo.pipeline.run import run_training
-    from orpo.training.ranks import is_first
+    from orpo.training.ranks import end_ranks, is_first
 
     run = run_training(resolved)
+    end_ranks()
     if is_first():
         from rich.console import Console
 

@@ -26,6 +26,15 @@ def start_ranks() -> None:
         PartialState(cpu=not torch.cuda.is_available())
 
 
+def end_ranks() -> None:
+    """Nothing; the process group is closed on all ranks together. Left open, its threads can abort the process at exit."""
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def from_first(make: Callable[[], T]) -> T:
     """What `make` gives on the first rank, on every rank. Its error, too: no rank is left waiting for one that has gone."""
     import torch
