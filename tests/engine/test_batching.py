@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orpo.engine.batching import epoch_order, micro_batches, pairs_before, step_pairs, steps_per_epoch
+from orpo.engine.batching import epoch_order, largest_micro_batch, micro_batches, pairs_before, step_pairs, steps_per_epoch
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=40)
 
@@ -66,3 +66,23 @@ def test_visits_before_a_step_are_those_of_the_steps_before_it() -> None:
         assert pairs_before(10, 4, seed=3, step=step).tolist() == seen
         for index in step_pairs(10, 4, seed=3, step=step):
             seen[index] += 1
+
+
+@given(lengths=LENGTHS, per_step=st.integers(1, 9), budget=st.integers(300, 900), ranks=st.integers(1, 3), first=st.integers(0, 5))
+@settings(deadline=None)
+def test_the_largest_micro_batch_of_a_run_is_found_before_it_starts(
+    lengths: list[int], per_step: int, budget: int, ranks: int, first: int
+) -> None:
+    steps = range(first, first + 7)
+
+    def size(members: list[int]) -> int:
+        return sum(lengths[i] for i in members)
+
+    every = []
+    for step in steps:
+        pairs = step_pairs(len(lengths), per_step, seed=1, step=step)
+        cut = micro_batches([lengths[i] for i in pairs], budget, num_ranks=ranks)
+        every += [[pairs[i] for i in members] for bins in cut for members in bins]
+    found = largest_micro_batch(lengths, per_step, budget, seed=1, steps=steps, num_ranks=ranks)
+    assert size(found) == max(size(members) for members in every)
+    assert len(set(found)) == len(found)

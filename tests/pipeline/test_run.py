@@ -197,10 +197,14 @@ def test_running_out_of_memory_names_two_settings_and_exits_7(
 ) -> None:
     import orpo.engine.model as engine
 
-    def too_much(*_: Any) -> None:
+    hidden = engine.packed_hidden
+
+    def too_much(*arguments: Any) -> Any:
+        if not torch.is_grad_enabled():  # the start-up check: it fits
+            return hidden(*arguments)
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000000000000 bytes.")
 
-    monkeypatch.setattr(engine, "pair_logps", too_much)
+    monkeypatch.setattr(engine, "packed_hidden", too_much)
     with pytest.raises(OutOfMemoryError) as caught:
         train()
     assert caught.value.exit_code == 7

@@ -22,8 +22,11 @@ class CompletionLogps:
 
 @dataclass(frozen=True, slots=True)
 class PairLogps:
-    """What an objective receives: chosen, rejected, and the prompt's own predicted tokens (P - 1 of them), for P pairs."""
+    """What an objective receives: chosen, rejected, and the prompt's own predicted tokens (P - 1 of them), for P pairs.
+
+    `prompt` is None where the loss does not read it: its log-probs are then never computed.
+    """
 
     chosen: CompletionLogps
     rejected: CompletionLogps
-    prompt: CompletionLogps
+    prompt: CompletionLogps | None

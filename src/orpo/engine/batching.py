@@ -5,11 +5,16 @@ The learning batch is a number of pairs; the memory batch a number of tokens. Th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from math import ceil
 
 import numpy as np
+
+from orpo.core.tokens import TokenizedExample
+
+NUM_CUT = 256
+"""How many of the largest steps are cut when the largest micro-batch is looked for."""
 
 
 def steps_per_epoch(num_pairs: int, pairs_per_step: int) -> int:
@@ -60,6 +65,47 @@ def micro_batches(lengths: Sequence[int], budget: int, *, num_ranks: int = 1) ->
     bins = _split_for_ranks(bins, num_ranks)
     bins.sort(key=lambda members: -sum(lengths[i] for i in members))
     return [bins[rank::num_ranks] for rank in range(num_ranks)]
+
+
+def in_order(examples: Iterable[TokenizedExample], budget: int) -> Iterator[list[TokenizedExample]]:
+    """`examples` in their order, as many at a time as `budget` tokens take, at least one."""
+    batch: list[TokenizedExample] = []
+    tokens = 0
+    for example in examples:
+        if batch and tokens + example.num_tokens > budget:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(example)
+        tokens += example.num_tokens
+    if batch:
+        yield batch
+
+
+def largest_micro_batch(
+    lengths: Sequence[int], pairs_per_step: int, budget: int, *, seed: int, steps: range, num_ranks: int = 1
+) -> list[int]:
+    """Indices of the pairs of the micro-batch with the most tokens that optimizer steps `steps` will run, on any rank.
+
+    A step that fits the budget whole is a single micro-batch (of one rank); of the steps that do not, only the largest are cut to see.
+    """
+    sizes = np.asarray(lengths)
+    per_epoch = steps_per_epoch(len(lengths), pairs_per_step)
+    totals = np.full(len(steps), 0, dtype=np.int64)
+    for epoch in range(steps.start // per_epoch, -(-steps.stop // per_epoch)):
+        order = epoch_order(len(lengths), seed=seed, epoch=epoch)
+        sums = np.add.reduceat(sizes[order], np.arange(0, len(order), pairs_per_step))
+        first = max(steps.start, epoch * per_epoch)
+        last = min(steps.stop, (epoch + 1) * per_epoch)
+        totals[first - steps.start : last - steps.start] = sums[first - epoch * per_epoch : last - epoch * per_epoch]
+    largest: list[int] = []
+    for position in np.argsort(-totals, kind="stable")[:NUM_CUT]:
+        if totals[position] <= sum(lengths[i] for i in largest):
+            break
+        members = step_pairs(len(lengths), pairs_per_step, seed=seed, step=steps.start + int(position))
+        ranks = micro_batches([lengths[i] for i in members], budget, num_ranks=num_ranks)
+        for bins in ranks:
+            largest = max(largest, [members[i] for i in bins[0]], key=lambda chosen: sum(lengths[i] for i in chosen))
+    return largest
 
 
 def _split_for_ranks(bins: list[list[int]], num_ranks: int) -> list[list[int]]:

@@ -23,10 +23,11 @@ def row_logps(model: nn.Module, prompt_ids: TokenIds, completion_ids: TokenIds) 
     return torch.log_softmax(logits, dim=-1).gather(-1, row[1:, None]).squeeze(-1)
 
 
-def pair_logps(model: nn.Module, examples: Sequence[TokenizedExample]) -> PairLogps:
+def pair_logps(model: nn.Module, examples: Sequence[TokenizedExample], *, with_prompt: bool = True) -> PairLogps:
     """Summed log-probs (fp64 [P]) and token counts of chosen, rejected and prompt for each pair. At least one pair.
 
-    The prompt's own log-probs are taken from the chosen row; both rows give the same, for attention is causal.
+    `prompt` is None unless `with_prompt`. The prompt's own log-probs are taken from the chosen row; both rows give the same, for
+    attention is causal.
     """
     sums: list[tuple[Tensor, Tensor, Tensor]] = []
     for example in examples:
@@ -34,10 +35,11 @@ def pair_logps(model: nn.Module, examples: Sequence[TokenizedExample]) -> PairLo
         predicted = len(example.prompt_ids) - 1
         sums.append((chosen[predicted:].double().sum(), rejected[predicted:].double().sum(), chosen[:predicted].double().sum()))
     chosen_total, rejected_total, prompt_total = (torch.stack(column) for column in zip(*sums, strict=True))
+    prompt = CompletionLogps(prompt_total, _counts(prompt_total, [len(e.prompt_ids) - 1 for e in examples]))
     return PairLogps(
         chosen=CompletionLogps(chosen_total, _counts(chosen_total, [len(e.completions[0]) for e in examples])),
         rejected=CompletionLogps(rejected_total, _counts(rejected_total, [len(e.completions[1]) for e in examples])),
-        prompt=CompletionLogps(prompt_total, _counts(prompt_total, [len(e.prompt_ids) - 1 for e in examples])),
+        prompt=prompt if with_prompt else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,12 @@ from torch import nn
 
 from orpo.core.intervals import mean_interval, wilson_interval
 from orpo.core.tokens import TokenizedExample
+from orpo.engine.batching import in_order
 from orpo.engine.model import PairLogpsModel
+from orpo.engine.startup_check import choose_path
+
+TOKENS_AT_ONCE = 4096
+"""Tokens of a batch: nothing is kept for a backward pass, so that a few thousand are little memory and enough to keep a machine busy."""
 
 FIGURES = (
     "num_pairs",
@@ -43,19 +48,29 @@ class PairScore:
         return self.chosen > self.rejected
 
 
-def pair_scores(body: nn.Module, examples: Iterable[TokenizedExample], *, tick: Callable[[], None] = lambda: None) -> list[PairScore]:
-    """A score for each of `examples`; `tick` is called after each, for a progress bar. The model's mode is put back afterwards."""
+def pair_scores(
+    body: nn.Module,
+    examples: Sequence[TokenizedExample],
+    *,
+    tokens_at_once: int = TOKENS_AT_ONCE,
+    tick: Callable[[], None] = lambda: None,
+) -> list[PairScore]:
+    """A score for each of `examples`, by the fastest path that `body` can take; `tick` is called after each, for a progress bar.
+
+    The model's mode is put back afterwards.
+    """
     was_training = body.training
-    model = PairLogpsModel(body).eval()
-    scores = []
+    longest = max((len(e.prompt_ids) + len(completion) for e in examples for completion in e.completions), default=0)
+    model = PairLogpsModel(body, path=choose_path(body, longest=longest).path, with_prompt=False).eval()
+    scores: list[PairScore] = []
     with torch.no_grad():
-        for example in examples:
-            logps = model([example])
-            lengths = [len(completion) for completion in example.completions]
-            scores.append(
-                PairScore(str(example.source), float(logps.chosen.mean[0]), float(logps.rejected.mean[0]), lengths[0], lengths[1])
-            )
-            tick()
+        for batch in in_order(examples, tokens_at_once):
+            logps = model(batch)
+            for example, chosen, rejected in zip(batch, logps.chosen.mean.tolist(), logps.rejected.mean.tolist(), strict=True):
+                lengths = [len(completion) for completion in example.completions]
+                scores.append(PairScore(str(example.source), chosen, rejected, lengths[0], lengths[1]))
+                tick()
+    model.release()
     body.train(was_training)
     return scores
 

@@ -27,6 +27,7 @@ def nll_term(policy: PairLogps, *, nll_over: str, nll_average: str) -> Term:
     require_choice("nll_average", nll_average, NLL_AVERAGE)
     total, num_tokens, unit = policy.chosen.total.double(), policy.chosen.num_tokens, "chosen_tokens"
     if nll_over == "prompt+completion":
+        assert policy.prompt is not None, "the prompt's log-probs were not computed"
         total, num_tokens = total + policy.prompt.total.double(), num_tokens + policy.prompt.num_tokens
         unit = "prompt_and_chosen_tokens"
     if nll_average == "token":

@@ -18,6 +18,7 @@ from orpo.data.columns import parse_columns
 from orpo.data.limits import Overlong
 from orpo.data.store import TokenStore
 from orpo.data.templates import Template
+from orpo.engine.dropout import disable_dropout
 from orpo.engine.precision import Precision, choose_precision
 from orpo.errors import ConfigError
 from orpo.objectives import catalogue
@@ -202,6 +203,8 @@ def load_body(prepared: Prepared, checkpoint: Path | None, say: Say) -> Any:
     if config.use_peft or checkpoint is None:
         models.add_token_rows(body, len(prepared.tokenizer), prepared.new_token_ids, seed=config.seed)
     models.ends_with(body, prepared.tokenizer)
+    if config.disable_dropout and disable_dropout(body):
+        say("note         dropout in the model is off (disable_dropout: false keeps it)")
     if config.use_peft:
         body = models.with_lora(body, config, new_ids=prepared.new_token_ids)
         if checkpoint is not None:

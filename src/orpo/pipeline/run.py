@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from orpo.engine.startup_check import choose_path
 from orpo.errors import InterruptedRun
 from orpo.pipeline.outcome import last_row, now, outcome_recorded
 from orpo.pipeline.prepare import Prepared, load_body, num_parameters, prepare
@@ -152,6 +153,8 @@ def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judg
 def _fit(place: Place, prepared: Prepared, body: Any, *, console: Console, say: Say, step: int) -> None:
     """Trains from `step` to the end. Raises InterruptedRun after a signal, once its checkpoint is published."""
     config, run_dir = prepared.config, place.run_dir
+    choice = from_first(lambda: choose_path(body, longest=max(prepared.lengths), dtype=prepared.precision.dtype))
+    say(f"engine       {choice}")
     log = MetricsLog(run_dir / names.METRICS) if is_first() else None
     if log:
         log.truncate_after(step if place.resume else -1)
@@ -169,6 +172,7 @@ def _fit(place: Place, prepared: Prepared, body: Any, *, console: Console, say: 
     trainer = build_trainer(
         body,
         arguments,
+        path=choice.path,
         objective=prepared.objective,
         run_plan=prepared.plan,
         seed=config.seed,
@@ -192,6 +196,7 @@ def _fit(place: Place, prepared: Prepared, body: Any, *, console: Console, say: 
         with signals, view:
             trainer.train(resume_from_checkpoint=str(place.resume.path) if place.resume else None)
     finally:
+        trainer.model.release()
         if log:
             log.sync()
             log.close()

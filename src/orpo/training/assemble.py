@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 
+from orpo.core.logps import CompletionLogps, PairLogps
+from orpo.core.loss import step_loss
+from orpo.core.tokens import UNITS
 from orpo.engine.batching import steps_per_epoch
 from orpo.engine.model import PairLogpsModel
+from orpo.engine.paths import Path as EnginePath
 from orpo.engine.precision import Precision
 from orpo.errors import ConfigError
 from orpo.training.guards import FiniteGuard
@@ -130,6 +134,7 @@ def build_trainer(
     body: Any,
     arguments: transformers.TrainingArguments,
     *,
+    path: EnginePath,
     objective: Objective,
     run_plan: Plan,
     seed: int,
@@ -143,7 +148,7 @@ def build_trainer(
     """The trainer of `body`: log-probs by the engine, loss by `objective`, checkpoints by `save`."""
     settings = StepSettings(objective, lengths, run_plan.pairs_per_step, run_plan.tokens_per_micro_batch, seed)
     return PreferenceTrainer(
-        PairLogpsModel(body),
+        PairLogpsModel(body, path=path, with_prompt=reads_prompt(objective)),
         arguments,
         settings=settings,
         store=store,
@@ -152,6 +157,15 @@ def build_trainer(
         save=save,
         callbacks=[ChangedSettingsApply(), *callbacks, SavedStepsAreLogged()],
     )
+
+
+def reads_prompt(objective: Objective) -> bool:
+    """Whether the loss depends on the log-probs of the prompt's own tokens, seen from its derivative for a pair made up."""
+    one = torch.ones(1, dtype=torch.float64)
+    parts = [CompletionLogps(total * one, one) for total in (-1.0, -2.0, -3.0)]
+    prompt = parts[2].total.requires_grad_()
+    loss = step_loss(objective(PairLogps(*parts)), dict.fromkeys(UNITS, 1))
+    return loss.requires_grad and torch.autograd.grad(loss, prompt, allow_unused=True)[0] is not None
 
 
 def activation_gib(body: Any, tokens: int, *, bytes_per_number: int) -> float:

@@ -111,6 +111,9 @@ class TrainConfig:
     gradient_checkpointing: str = _set(
         "auto", "Recompute activations to save memory; auto when they would not fit.", "choice", MEMORY, choices=("auto", "on", "off")
     )
+    disable_dropout: bool = _set(
+        True, "Switch off dropout in the model, as TRL does; with dropout, prompts are computed twice.", "bool", MEMORY
+    )
 
     use_peft: bool = _set(False, "Train LoRA adapters and leave the model's weights frozen.", "bool", LORA)
     lora_r: int = _set(16, "Rank of the adapters.", "int", LORA, least=1)

@@ -38,8 +38,8 @@ class FiniteGuard:
 
     def saw(self, examples: list[TokenizedExample], logps: PairLogps) -> None:
         """The log-probs of one micro-batch of this rank, kept until the step is over to name a pair that went wrong."""
-        totals = {"chosen": logps.chosen.total, "rejected": logps.rejected.total, "prompt": logps.prompt.total}
-        self.seen.append((examples, {name: total.detach() for name, total in totals.items()}))
+        parts = {"chosen": logps.chosen, "rejected": logps.rejected, "prompt": logps.prompt}
+        self.seen.append((examples, {name: part.total.detach() for name, part in parts.items() if part is not None}))
 
     def end(self, loss: Tensor) -> None:
         """This rank's share of the step's loss."""

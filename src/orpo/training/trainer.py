@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,8 +22,11 @@ from torch.utils.data import DataLoader
 from orpo.core.logps import PairLogps
 from orpo.core.loss import Loss, Metric, step_loss
 from orpo.core.tokens import UNITS, TokenizedExample, add_counts, unit_counts
-from orpo.engine.batching import micro_batches, pairs_before, step_pairs, steps_per_epoch
+from orpo.engine.batching import in_order, largest_micro_batch, micro_batches, pairs_before, step_pairs, steps_per_epoch
 from orpo.training.guards import FiniteGuard
+
+ENOUGH = 0.9
+"""A first step with this share of the largest micro-batch's tokens shows by itself whether the run fits."""
 
 Objective = Callable[[PairLogps], Loss]
 
@@ -84,6 +88,7 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         self.settings, self.store, self.eval_store, self.guard, self.save = settings, store, eval_store, guard, save
         self.progress = Progress()
         self.started = time.monotonic()
+        self.has_rehearsed = False
 
     def get_train_dataloader(self) -> DataLoader[int]:
         """Positions of the steps of one epoch. The pairs themselves follow from `state.global_step`, so a resume cannot shift them."""
@@ -108,17 +113,23 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         assert inputs["position"] == step % len(self.callback_handler.train_dataloader), "the data order has slipped"
         examples = self.step_examples(step)
         counts = unit_counts(examples)
-        bins = micro_batches(
-            [example.num_tokens for example in examples], self.settings.tokens_per_micro_batch, num_ranks=self.args.world_size
-        )[self.args.process_index]
+        lengths = [example.num_tokens for example in examples]
+        ranks = micro_batches(lengths, self.settings.tokens_per_micro_batch, num_ranks=self.args.world_size)
+        bins = ranks[self.args.process_index]
         model.train()
+        if not self.has_rehearsed:
+            self._rehearse(model, step, max(sum(lengths[i] for i in members) for rank in ranks for members in rank))
         self.guard.begin(step, examples)
         total = torch.zeros((), dtype=torch.float64, device=self.args.device)
+
+        def share_of(part: PairLogps) -> Tensor:
+            return step_loss(self.settings.objective(part), counts)
+
         for position, members in enumerate(bins):
             is_last = position == len(bins) - 1
             with nullcontext() if is_last else self.accelerator.no_sync(model):
                 batch = [examples[i] for i in members]
-                logps = model(batch)
+                logps = model(batch, share=share_of)
                 loss = self.settings.objective(logps)
                 share = step_loss(loss, counts)
                 # DDP averages gradients over ranks; the shares of all ranks must add up instead.
@@ -133,6 +144,30 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         self.guard.end(total)
         step_total: Tensor = total * self.args.world_size
         return step_total
+
+    def _rehearse(self, model: nn.Module, step: int, first_tokens: int) -> None:
+        """Nothing; the largest micro-batch of the whole run has been tried, so that running out of memory shows now and not after hours.
+
+        Not where the first step is about as large itself. Gradients are thrown away, random numbers are drawn as if nothing had been.
+        """
+        self.has_rehearsed = True
+        settings = self.settings
+        members = largest_micro_batch(
+            settings.lengths,
+            settings.pairs_per_step,
+            settings.tokens_per_micro_batch,
+            seed=settings.seed,
+            steps=range(step, self.state.max_steps),
+            num_ranks=self.args.world_size,
+        )
+        if sum(settings.lengths[i] for i in members) <= ENOUGH * first_tokens:
+            return
+        batch = [self.store[i] for i in members]
+        counts = unit_counts(batch)
+        with torch.random.fork_rng(), self.accelerator.no_sync(model):
+            share = step_loss(settings.objective(model(batch)), counts)
+            self.accelerator.backward(share)
+        model.zero_grad(set_to_none=True)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """The gradient norm, as the parent gives it; when it or the loss is not finite, the step changes nothing."""
@@ -149,9 +184,10 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         counts = dict.fromkeys(UNITS, 0)
         totals: dict[str, tuple[Tensor, str]] = {}
         with torch.no_grad():
-            mine = range(self.args.process_index, len(self.eval_store), self.args.world_size)
+            mine = (self.eval_store[i] for i in range(self.args.process_index, len(self.eval_store), self.args.world_size))
             # A rank without a pair evaluates an empty batch: its sums are zeros under the names that the others have.
-            for batch in [[self.eval_store[i]] for i in mine] or [[]]:
+            batches = in_order(mine, self.settings.tokens_per_micro_batch)
+            for batch in chain([next(batches, [])], batches):
                 counts = add_counts(counts, unit_counts(batch))
                 loss = self.settings.objective(self.model(batch))
                 terms = {f"term/{t.name}": Metric(t.total * t.weight, t.unit) for t in loss.terms}
