@@ -1,10 +1,14 @@
-"""One optimizer step is the same however it is cut: 8 pairs as 8x1, 2x4, 1x8, and on two gloo ranks, through the real command."""
+"""One optimizer step is the same however it is cut: 8 pairs as 8x1, 2x4, 1x8, and on two gloo ranks, through the real command.
+
+The engine takes its fastest path in all of them, prompts once.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +16,9 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+
+from orpo.engine.paths import SAID
+from orpo.engine.paths import Path as EnginePath
 
 STEPS = 6
 OPTIONS = ["--max-steps", str(STEPS), "--pairs-per-step", "8", "--learning-rate", "1e-3", "--logging-steps", "1"]
@@ -42,6 +49,7 @@ def train_on_two_ranks(arguments: list[str]) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "orpo", "train"]
     done = subprocess.run([*launcher, *arguments], env={**os.environ, "CI": "1"}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout, done.stderr)
 
 
 def outcome(train: Callable[[list[str]], None], model: Path, data: Path, run_dir: Path, budget: int) -> tuple[list[float], dict]:
@@ -56,15 +64,23 @@ def outcome(train: Callable[[list[str]], None], model: Path, data: Path, run_dir
     return [row["loss"] for row in rows if row["split"] == "train"], load_file(run_dir / "model" / "model.safetensors")
 
 
-def test_losses_and_weights_do_not_depend_on_micro_batches_or_ranks(tiny_llama: Path, pairs_file: Path, tmp_path: Path) -> None:
+def assert_took_the_shared_path(output: str) -> None:
+    assert len(re.findall(f"^engine +{re.escape(SAID[EnginePath.SHARED])}", output, re.MULTILINE)) == 1, output
+
+
+def test_losses_and_weights_do_not_depend_on_micro_batches_or_ranks(
+    tiny_llama: Path, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pair = 7 + (6 + 1) + (5 + 1)  # the prompt once, each answer with its end token; this tokenizer adds no BOS
     whole_losses, whole_weights = outcome(train_here, tiny_llama, pairs_file, tmp_path / "1x8", 8 * pair)
+    assert_took_the_shared_path("".join(capsys.readouterr()))
     report = json.loads((tmp_path / "1x8" / "data_report.json").read_text())
     assert report["pairs"] == 24
     assert len(whole_losses) == STEPS
     cuts = {"2x4": (train_here, 4 * pair), "8x1": (train_here, pair), "two ranks": (train_on_two_ranks, 4 * pair)}
     for name, (train, budget) in cuts.items():
         losses, weights = outcome(train, tiny_llama, pairs_file, tmp_path / name.replace(" ", "-"), budget)
+        assert_took_the_shared_path("".join(capsys.readouterr()))
         assert losses == pytest.approx(whole_losses, abs=1e-6), name
         worst = max(float((weights[key] - whole_weights[key]).abs().max()) for key in whole_weights)
         off = max(abs(a - b) for a, b in zip(losses, whole_losses, strict=True))

@@ -6,6 +6,7 @@ No mask is registered with it, so transformers hands over no mask; the layout of
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -54,18 +55,36 @@ def packed_attention(
     _refuse(module, attention_mask, dropout, is_causal, kwargs)
     assert query.shape[2] == layout.num_rows == key.shape[2], "one row per token"
     layout.cache["calls"] = layout.cache.get("calls", 0) + 1
+    query, key, value = (_as_autocast(tensor) for tensor in (query, key, value))
     window = sliding_window if sliding_window is not None and sliding_window < layout.longest else None
     scale = scaling if scaling is not None else 1 / math.sqrt(query.shape[-1])
+    return _backend(query)(query, key, value, layout, scale=scale, window=window, softcap=softcap, sinks=s_aux), None
+
+
+def _backend(query: Tensor) -> Callable[..., Tensor]:
+    """The fastest attention over packs for the device and dtype of `query`."""
     if query.is_cuda and query.dtype in (torch.float16, torch.bfloat16):
         from orpo.engine.attention_cuda import attend
 
-        return attend(query, key, value, layout, scale=scale, window=window, softcap=softcap, sinks=s_aux), None
-    return attend_by_example(query, key, value, layout, scale=scale, window=window, softcap=softcap, sinks=s_aux), None
+        return attend
+    if query.device.type == "cpu":
+        from orpo.engine.attention_cpu import attend_in_blocks
+
+        return attend_in_blocks
+    return attend_by_example
 
 
 def register() -> None:
     """Nothing; transformers knows `packed_attention` by NAME from now on."""
     AttentionInterface.register(NAME, packed_attention)
+
+
+def _as_autocast(tensor: Tensor) -> Tensor:
+    """`tensor` as autocast would hand it to torch's attention: a norm of queries and keys with fp32 weights leaves them fp32."""
+    device = tensor.device.type
+    if not torch.is_autocast_enabled(device) or tensor.dtype == torch.float64:
+        return tensor
+    return tensor.to(torch.get_autocast_dtype(device))
 
 
 def _refuse(module: nn.Module, mask: Tensor | None, dropout: float, is_causal: bool | None, kwargs: dict[str, Any]) -> None:
@@ -114,7 +133,7 @@ def attend_by_example(
             is_square = own == branch_key.shape[2]
             mask = None if is_square and window is None else _mask(layout, own, branch_key, window)
             outputs.append(_attend(next(queries), branch_key, branch_value, mask, scale=scale, softcap=softcap, sinks=sinks))
-    return torch.cat(outputs, dim=2).transpose(1, 2)
+    return torch.cat(outputs, dim=2).transpose(1, 2).contiguous()  # some models reshape it by view
 
 
 def _segments(example: PackedExample) -> tuple[int, ...]:

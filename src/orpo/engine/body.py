@@ -18,6 +18,9 @@ def causal_model(body: nn.Module) -> Any:
 def layer_stack(causal: Any) -> Any:
     """The model without its head: token ids in, hidden states after the last norm out."""
     stack = causal.base_model
+    if stack is causal:
+        # Llama 4 names a part that only its multimodal parent has (transformers 5.23).
+        stack = getattr(causal, "model", causal)
     assert stack is not causal, f"{type(causal).__name__} has no stack of layers under {causal.base_model_prefix!r}"
     return stack
 

@@ -21,9 +21,24 @@ def disable_dropout(model: nn.Module) -> int:
     return len(found)
 
 
+READ_AT_EACH_FORWARD = {
+    "blt": ("dropout",),
+    "falcon": ("attention_dropout", "hidden_dropout"),
+    "persimmon": ("attention_dropout",),
+    "prophetnet": ("dropout",),
+}
+"""Model types whose layers ask their config for a rate in every forward (transformers 5.23): there the config itself is the place."""
+
+
 def _places(model: nn.Module) -> Iterator[tuple[str, Any, str, float]]:
     """(name of the module, module, attribute, rate): modules of torch keep it as `p`, layers that call F.dropout as a number of theirs."""
+    configs: set[int] = set()
     for name, module in model.named_modules():
+        config = getattr(module, "config", None)
+        if config is not None and id(config) not in configs:
+            configs.add(id(config))
+            for attribute in READ_AT_EACH_FORWARD.get(getattr(config, "model_type", ""), ()):
+                yield f"{name}.config".strip("."), config, attribute, float(getattr(config, attribute))
         if isinstance(module, nn.modules.dropout._DropoutNd):
             yield name, module, "p", float(module.p)
             continue

@@ -53,7 +53,7 @@ def token_logps(hidden: Tensor, head: Head, targets: Tensor, *, chunk_bytes: int
     """
     assert hidden.ndim == 2, "hidden rows are [M, H]"
     assert targets.shape == hidden.shape[:1], "one target per row"
-    assert hint is None or not hint.ends or hint.ends[-1] == len(hidden), "the hint's last end is the number of rows"
+    assert hint is None or (hint.ends[-1] if hint.ends else 0) == len(hidden), "the hint's last end is the number of rows"
     shape = _shape(hidden, head, chunk_bytes)
     rows, up = hidden, None
     if head.low_rank is not None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,38 +19,97 @@ from orpo.engine.body import causal_model
 from orpo.engine.dropout import dropout_rates
 from orpo.engine.model import PairLogpsModel
 from orpo.engine.paths import Choice, Path
-from orpo.engine.plain import pair_logps
+from orpo.engine.plain import pair_logps, row_logps
+from orpo.errors import ConfigError
+
+WINDOWS = (
+    *("sliding_window", "sliding_window_size", "attention_window_size", "window_size", "local_attention"),
+    *("attention_chunk_size", "index_topk"),
+)
+"""Attributes of configs that bound how far back, or at how many tokens, a layer looks."""
+
+EXACT = 2e-5
+"""How far mean log-probs may lie from those of single rows where products run in fp32 or better, in nats."""
 
 
 def choose_path(body: nn.Module, *, longest: int, dtype: torch.dtype = torch.float32) -> Choice:
     """The fastest path whose log-probs of two random pairs equal those of single rows through the model's own forward.
 
     `longest` is the longest row of the data: where a sliding window is shorter, the check uses pairs longer than the window. `dtype` is
-    that of the run's matrix products; a CPU is checked in the weights' own, for its paths do not depend on it. Weights, mode and attention
-    implementation are left as they were.
+    that of the run's matrix products; a CPU is checked in the weights' own, for its paths do not depend on it. Weights, modes, attention
+    implementation and random states are left as they were. Raises ConfigError for a model whose training would not be what was asked for.
     """
-    was_training = body.training
-    body.eval()
-    try:
+    _refuse_config(body)
+    with _undisturbed(body), torch.no_grad(), _autocast(body, dtype):
         examples = check_pairs(causal_model(body), longest=longest)
-        with torch.no_grad(), _autocast(body, dtype):
-            oracle = pair_logps(causal_model(body), examples)
-            return _first_right(body, examples, oracle, dtype)
-    finally:
-        body.train(was_training)
+        oracle = pair_logps(causal_model(body), examples)
+        allowed = EXACT if is_exact(body, dtype) else rounding(causal_model(body), examples, oracle)
+        _refuse_lookahead(causal_model(body), examples, oracle, allowed)
+        return _first_right(body, examples, oracle, allowed)
 
 
-def _first_right(body: nn.Module, examples: list[TokenizedExample], oracle: PairLogps, dtype: torch.dtype) -> Choice:
+@contextmanager
+def _undisturbed(body: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards every module's mode and all random states are what they were."""
+    training = [module for module in body.modules() if module.training]
+    numpys, pythons = np.random.get_state(), random.getstate()
+    devices = {parameter.device for parameter in body.parameters() if parameter.is_cuda}
+    with torch.random.fork_rng(devices=devices):
+        body.eval()
+        try:
+            yield
+        finally:
+            body.eval()
+            for module in training:
+                module.training = True
+            np.random.set_state(numpys)
+            random.setstate(pythons)
+
+
+def _refuse_config(body: nn.Module) -> None:
+    """Nothing; raises ConfigError for a setting of the model that the engine would otherwise pass over in silence."""
+    config = causal_model(body).config
+    if any(getattr(part, "output_router_logits", False) for part in (config, config.get_text_config())):
+        raise ConfigError(
+            "the model's config sets output_router_logits: true, which asks for a loss on its router; no objective here contains it",
+            doing="choosing how log-probs are computed",
+            fix="set output_router_logits to false in the model's config.json",
+        )
+    adapter = getattr(body, "active_peft_config", None)
+    if getattr(adapter, "is_prompt_learning", False):
+        raise ConfigError(
+            f"the adapter is {type(adapter).__name__}, which puts learned tokens before every row; the engine counts on rows as they are",
+            doing="choosing how log-probs are computed",
+            fix="use LoRA, or train all weights",
+        )
+
+
+def _refuse_lookahead(causal: Any, examples: list[TokenizedExample], oracle: PairLogps, allowed: float) -> None:
+    """Nothing; raises ConfigError where a prompt's log-probs depend on the answer behind it: such a model sees what it should predict."""
+    assert oracle.prompt is not None, "asked for"
+    # An answer of the same length: some models choose among equal scores by the length of a row.
+    beside_other = [row_logps(causal, e.prompt_ids, e.completions[0][::-1])[: len(e.prompt_ids) - 1].double().mean() for e in examples]
+    difference = float((torch.stack(beside_other) - oracle.prompt.mean).abs().max())
+    if difference > allowed:
+        raise ConfigError(
+            f"{type(causal).__name__} sees tokens before it predicts them: a prompt's log-prob moves by {difference:.2g} with its answer",
+            doing="choosing how log-probs are computed",
+            expected="a causal language model",
+            fix="name a decoder-only model; an encoder's config.json needs is_decoder: true",
+        )
+
+
+def _first_right(body: nn.Module, examples: list[TokenizedExample], oracle: PairLogps, allowed: float) -> Choice:
     refused: list[tuple[Path, str]] = []
     for path in (Path.SHARED, Path.PACKED, Path.PADDED):
-        reason = _why_not(body, path, examples, oracle, dtype)
+        reason = _why_not(body, path, examples, oracle, allowed)
         if not reason:
             return Choice(path, tuple(refused))
         refused.append((path, reason))
     return Choice(Path.PLAIN, tuple(refused))
 
 
-def _why_not(body: nn.Module, path: Path, examples: list[TokenizedExample], oracle: PairLogps, dtype: torch.dtype) -> str:
+def _why_not(body: nn.Module, path: Path, examples: list[TokenizedExample], oracle: PairLogps, allowed: float) -> str:
     """Why `path` cannot be taken; '' when its log-probs are right."""
     rates = dropout_rates(body)
     if path is Path.SHARED and rates:
@@ -56,22 +119,43 @@ def _why_not(body: nn.Module, path: Path, examples: list[TokenizedExample], orac
     try:
         found = model(examples)
         calls, layers = model.attention_calls, causal_model(body).config.get_text_config().num_hidden_layers
+        # A pass in training mode: attention refuses its own dropout there, and a router may draw its experts at random.
+        body.train()
+        trained = model(examples)
     except Exception as error:  # any failure of a model's own code on packs means that it cannot take them, and is shown
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error).strip() else 'no message'}"
     finally:
+        body.eval()
         model.release()
-    if path in (Path.SHARED, Path.PACKED) and calls != layers:
+    # Some layers attend twice, and some stacks run several times over; a layer that mixes tokens in another way attends never.
+    if path in (Path.SHARED, Path.PACKED) and (not calls or calls % layers):
         return f"{calls} of {layers} layers attend through transformers' attention interface"
     difference = largest_difference(found, oracle)
-    allowed = tolerance(body, dtype)
-    return "" if difference <= allowed else f"mean log-probs differ by {difference:.2g} from single rows (allowed {allowed:g})"
+    if not difference <= allowed:
+        return f"mean log-probs differ by {difference:.2g} from single rows (allowed {allowed:g})"
+    if path is Path.SHARED and not largest_difference(trained, oracle) <= allowed:
+        return "in training the model draws at random, and what it draws would fall on both answers alike"
+    return ""
 
 
-def tolerance(body: nn.Module, dtype: torch.dtype) -> float:
-    """How far mean log-probs may lie from those of single rows, in nats: what rounding explains in the dtype that was checked in."""
+def is_exact(body: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether matrix products run in fp32 or better, where rounding explains no more than EXACT."""
     weights = next(body.parameters())
-    is_exact = weights.dtype in (torch.float32, torch.float64) and (not weights.is_cuda or dtype == torch.float32)
-    return 2e-5 if is_exact else 3e-2
+    exact = weights.dtype == torch.float64 or (weights.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest")
+    return exact and (not weights.is_cuda or dtype == torch.float32)
+
+
+def rounding(causal: Any, examples: list[TokenizedExample], oracle: PairLogps) -> float:
+    """How far mean log-probs may lie from those of single rows in bf16 or fp16, in nats: a tenth of what the prompt is worth, in bounds.
+
+    A model that hardly heeds its prompts (untrained, or with small logits) would pass with a broken attention if all were allowed
+    what rounding explains in a trained one. What a prompt is worth: the change of an answer's mean log-prob behind the prompt reversed.
+    """
+    backwards = [replace(e, prompt_ids=np.ascontiguousarray(e.prompt_ids[::-1])) for e in examples]
+    other = pair_logps(causal, backwards)
+    pairs = ((other.chosen, oracle.chosen), (other.rejected, oracle.rejected))
+    worth = float(torch.cat([(left.mean - right.mean).abs() for left, right in pairs]).max())
+    return min(max(0.1 * worth, 2e-3), 3e-2)
 
 
 def largest_difference(found: PairLogps, oracle: PairLogps) -> float:
@@ -79,19 +163,28 @@ def largest_difference(found: PairLogps, oracle: PairLogps) -> float:
     assert found.prompt is not None, "asked for"
     assert oracle.prompt is not None, "asked for"
     pairs = ((found.chosen, oracle.chosen), (found.rejected, oracle.rejected), (found.prompt, oracle.prompt))
-    differences = torch.cat([(left.mean - right.mean).abs() for left, right in pairs])
+    differences = torch.cat([(left.mean - right.mean).detach().abs() for left, right in pairs])
     return float(differences.max()) if bool(differences.isfinite().all()) else float("inf")
 
 
 def check_pairs(causal: Any, *, longest: int) -> list[TokenizedExample]:
-    """Two random pairs of unlike lengths; longer than the sliding window where a row of `longest` tokens is."""
+    """Two random pairs of unlike lengths: one past, one up to the longest of the model's bounds that a row of `longest` tokens exceeds."""
     text = causal.config.get_text_config()
-    window = getattr(text, "sliding_window", None) or 0
+    bound = max((size for size in _bounds(text) if size < longest), default=0)
     positions = getattr(text, "max_position_embeddings", None) or longest
-    prompt = window + 5 if 0 < window < longest and window + 30 <= positions else 13
+    past, up_to = (bound + 5, max(6, bound - 14)) if bound and bound + 30 <= positions else (13, 6)
     generator = np.random.default_rng(0)
-    lengths = ((prompt, 11, 7), (max(2, prompt // 2), 5, 14))
+    lengths = ((past, 11, 7), (up_to, 5, 14))
     return [_random_pair(generator, int(text.vocab_size), *parts) for parts in lengths]
+
+
+def _bounds(text: Any) -> list[int]:
+    """Lengths past which a model of config `text` computes in another way."""
+    rope = getattr(text, "rope_parameters", None) or {}
+    # Long RoPE turns all rows of a batch by other angles once one of them is this long: packs and padded rows may not mix them.
+    ropes = [part for part in (rope, *rope.values()) if isinstance(part, dict) and part.get("rope_type") == "longrope"]
+    sizes = [getattr(text, name, None) for name in WINDOWS] + [part.get("original_max_position_embeddings") for part in ropes]
+    return [size for size in sizes if isinstance(size, int) and size > 0]
 
 
 def _random_pair(generator: np.random.Generator, vocabulary: int, *lengths: int) -> TokenizedExample:
