@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from orpo.cli.options import add_train_command
+from orpo.cli.plan import add_plan_command
 from orpo.errors import OrpoError
 
 app = typer.Typer(
@@ -94,6 +95,7 @@ def init(
 
 
 add_train_command(app)
+add_plan_command(app)
 
 
 @app.command("eval")

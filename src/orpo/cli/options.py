@@ -25,18 +25,18 @@ def add_train_command(app: typer.Typer) -> None:
         given = {name: value for name, value in flags.items() if value is not None and value != []}
         run_train(config, given)
 
-    parameters = [_config_parameter(), *(_parameter(flag) for flag in flag_table())]
+    parameters = [config_parameter(), *(flag_parameter(flag) for flag in flag_table())]
     train.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     train.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app.command("train", help=SUMMARY)(train)
 
 
-def _config_parameter() -> inspect.Parameter:
+def config_parameter() -> inspect.Parameter:
     annotation = Annotated[str | None, typer.Argument(help="A YAML file, as `orpo init` writes it.", show_default=False)]
     return inspect.Parameter("config", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=annotation)
 
 
-def _parameter(flag: Flag) -> inspect.Parameter:
+def flag_parameter(flag: Flag) -> inspect.Parameter:
     """The option of one setting. Its default is None, 'not given', so that a file is only overridden by what was typed."""
     declaration = f"{flag.flag}/{flag.off_flag}" if flag.off_flag else flag.flag
     option = typer.Option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,10 +20,10 @@ from orpo.training.ranks import is_first
 
 
 @contextmanager
-def outcome_recorded(run_dir: Path, summary: RunSummary, started: float) -> Iterator[None]:
+def outcome_recorded(run_dir: Path, summary: RunSummary, started: float, *, advice: Callable[[], str]) -> Iterator[None]:
     """Whatever ends the block with an error ends up in summary.json and the report, before the error goes on."""
     try:
-        with _memory_errors():
+        with _memory_errors(advice):
             yield
     except BaseException as error:
         if is_first():
@@ -44,7 +44,7 @@ def _record(run_dir: Path, error: BaseException, *, seconds: float) -> None:
 
 
 @contextmanager
-def _memory_errors() -> Iterator[None]:
+def _memory_errors(advice: Callable[[], str]) -> Iterator[None]:
     """Out of memory becomes a message with two settings that need less and compute the same."""
     import torch
 
@@ -56,8 +56,16 @@ def _memory_errors() -> Iterator[None]:
         raise OutOfMemoryError(
             f"out of memory: {str(error).splitlines()[0] if str(error) else 'an allocation failed'}",
             doing=f"training; peak so far {peak_memory_gib():.1f} GiB",
-            fix="halve tokens_per_micro_batch, or set gradient_checkpointing: on; both leave the result the same",
+            fix=_fitting(advice),
         ) from error
+
+
+def _fitting(advice: Callable[[], str]) -> str:
+    """What `advice` says; where there is no memory left even to work that out, what always needs less."""
+    try:
+        return advice()
+    except (MemoryError, RuntimeError):
+        return "halve tokens_per_micro_batch, or set gradient_checkpointing: on; both leave the result the same"
 
 
 def last_row(run_dir: Path) -> dict[str, Any]:

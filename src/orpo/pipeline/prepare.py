@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,11 +19,13 @@ from orpo.data.limits import Overlong
 from orpo.data.store import TokenStore
 from orpo.data.templates import Template
 from orpo.engine.dropout import disable_dropout
+from orpo.engine.memory_free import free_bytes
 from orpo.engine.precision import Precision, choose_precision
 from orpo.errors import ConfigError
 from orpo.objectives import catalogue
+from orpo.pipeline.fitting import Wanted, advice_after_failure, part_lengths, settled
 from orpo.training import models
-from orpo.training.assemble import Plan, enable_checkpointing, plan, use_checkpointing
+from orpo.training.assemble import Plan, enable_checkpointing, plan
 from orpo.training.checkpointing import RunIdentity, base_model_facts, run_identity
 from orpo.training.config import ResolvedConfig, TrainConfig
 from orpo.training.environment import environment, machine_line
@@ -63,6 +65,9 @@ class Prepared:
     options: Mapping[str, Any]
     plan: Plan
     precision: Precision
+    wanted: Wanted
+    checkpointing: bool
+    free_bytes: int
     identity: RunIdentity
     world_size: int
 
@@ -70,6 +75,21 @@ class Prepared:
     def beta(self) -> float:
         """Weight of the odds ratio term; 0 for an objective without one."""
         return float(self.options.get("beta", 0.0))
+
+    def cut_as(self, earlier: Mapping[str, Any]) -> Prepared:
+        """The same with what 'auto' came to when the run began (`earlier`: its model section): a resumed run goes on to the last bit."""
+        tokens, checkpointing = self.plan.tokens_per_micro_batch, self.checkpointing
+        if self.config.tokens_per_micro_batch == "auto":
+            tokens = int(earlier.get("tokens_per_micro_batch", tokens))
+        if self.config.gradient_checkpointing == "auto":
+            checkpointing = bool(earlier.get("gradient_checkpointing", checkpointing))
+        return replace(self, plan=replace(self.plan, tokens_per_micro_batch=tokens), checkpointing=checkpointing)
+
+    def memory_advice(self) -> str:
+        """Settings that would fit where this run did not."""
+        largest = min(self.plan.tokens_per_micro_batch, sum(sorted(self.lengths)[-self.config.pairs_per_step :]))
+        tokens = self.plan.tokens_per_micro_batch
+        return advice_after_failure(self.wanted, largest=largest, tokens=tokens, checkpointing=self.checkpointing, free=self.free_bytes)
 
     def model_section(self) -> dict[str, Any]:
         """What summary.json says about the model and the objective."""
@@ -82,6 +102,8 @@ class Prepared:
             "dtype": str(self.precision.dtype).removeprefix("torch."),
             "max_steps": self.plan.max_steps,
             "is_adapter": self.config.use_peft,
+            "tokens_per_micro_batch": self.plan.tokens_per_micro_batch,
+            "gradient_checkpointing": self.checkpointing,
         }
 
 
@@ -99,12 +121,12 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
     max_length = models.effective_max_length(config.max_length, shape, is_explicit=resolved.origins["max_length"] != "default")
     if max_length < config.max_length:
         say(f"note         max_length is {max_length:,}: this model has no more positions")
-    data = _checked(config, config.data, tokenizer, max_length=max_length)
-    held = _checked(config, config.eval_data, tokenizer, max_length=max_length, template=data.template) if config.eval_data else None
-    _, template = _parts(data)
+    data = checked_data(config, config.data, tokenizer, max_length=max_length)
+    held = checked_data(config, config.eval_data, tokenizer, max_length=max_length, template=data.template) if config.eval_data else None
+    _, template = store_and_template(data)
     for note in models.check_tokenizer(tokenizer, shape, str(config.model), num_new=len(template.new_tokens)):
         say(f"note         {note}")
-    train_part, held_out = _split(config, data, held)
+    train_part, held_out = split_pairs(config, data, held)
     lengths = _lengths(data, train_part)
     report = _data_report(data, held, train_part, held_out)
     _say_data(report, data, say)
@@ -112,6 +134,12 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
     # Measured once, for all ranks: two ranks must not compute in different dtypes.
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = from_first(lambda: choose_precision(config.dtype, device))
+    store, _ = store_and_template(data)
+    parts = part_lengths(store.lengths, train_part.indices)
+    wanted = Wanted(config, len(tokenizer), tuple(template.new_token_ids), precision.dtype, device.type, parts, run_plan)
+    free = free_bytes(device.type)
+    tokens, checkpointing = from_first(lambda: settled(wanted, free))
+    run_plan = replace(run_plan, tokens_per_micro_batch=tokens)
     _say_plan(config, options, run_plan, precision, say)
     resolved_values = {
         "precision": str(precision.dtype),
@@ -133,6 +161,9 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
         options=options,
         plan=run_plan,
         precision=precision,
+        wanted=wanted,
+        checkpointing=checkpointing,
+        free_bytes=free,
         identity=identity,
         world_size=int(os.environ.get("WORLD_SIZE", "1")),
     )
@@ -144,7 +175,7 @@ def objective_options(config: TrainConfig) -> dict[str, Any]:
     return {**defaults, **config.objective_options}
 
 
-def _checked(
+def checked_data(
     config: TrainConfig, paths: Sequence[str], tokenizer: Any, *, max_length: int, template: Template | None = None
 ) -> CheckedData:
     """All rows of `paths` checked and tokenized in one pass, by `template` where one is resolved. Raises DataError naming file and line."""
@@ -162,19 +193,19 @@ def _checked(
     return data
 
 
-def _parts(data: CheckedData) -> tuple[TokenStore, Template]:
+def store_and_template(data: CheckedData) -> tuple[TokenStore, Template]:
     """The tokenized pairs and the template of data that were checked with a tokenizer."""
     assert data.store is not None, "checked without a tokenizer"
     assert data.template is not None, "checked without a tokenizer"
     return data.store, data.template
 
 
-def _split(config: TrainConfig, data: CheckedData, held: CheckedData | None) -> tuple[Part, Part | None]:
+def split_pairs(config: TrainConfig, data: CheckedData, held: CheckedData | None) -> tuple[Part, Part | None]:
     """Training and held-out pairs: from two sources, or a seeded share of one. Raises ConfigError when nothing is left to train on."""
-    store, _ = _parts(data)
+    store, _ = store_and_template(data)
     num = len(store)
     if held is not None:
-        held_store, _ = _parts(held)
+        held_store, _ = store_and_template(held)
         return Part(store, range(num)), Part(held_store, range(len(held_store)))
     num_held = round(config.holdout * num) if 0 < config.holdout < 1 else int(config.holdout)
     if not num_held:
@@ -188,7 +219,7 @@ def _split(config: TrainConfig, data: CheckedData, held: CheckedData | None) -> 
 
 def _lengths(data: CheckedData, part: Part) -> list[int]:
     """Distinct tokens of each pair of `part`."""
-    lengths = _parts(data)[0].lengths
+    lengths = store_and_template(data)[0].lengths
     total = lengths.prompt + lengths.chosen + lengths.rejected
     return [int(total[i]) for i in part.indices]
 
@@ -209,12 +240,10 @@ def load_body(prepared: Prepared, checkpoint: Path | None, say: Say) -> Any:
         body = models.with_lora(body, config, new_ids=prepared.new_token_ids)
         if checkpoint is not None:
             models.load_adapter(body, checkpoint)
-    tokens = prepared.plan.tokens_per_micro_batch
-    recompute, why = use_checkpointing(config.gradient_checkpointing, body, tokens, bytes_per_number=prepared.precision.dtype.itemsize)
-    if recompute:
+    if prepared.checkpointing:
         enable_checkpointing(body)
-    if config.gradient_checkpointing == "auto" and recompute:
-        say(f"memory       gradient checkpointing on ({why})")
+        if config.gradient_checkpointing == "auto":
+            say("memory       gradient checkpointing on: the longest pair, or the budget asked for, does not fit without it")
     num = num_parameters(body)
     say(f"model        {config.model}: {num['parameters'] / 1e6:,.2f} M parameters, {num['trainable_parameters'] / 1e6:,.2f} M trained")
     return body.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -253,7 +282,7 @@ def _say_data(report: Mapping[str, Any], data: CheckedData, say: Say) -> None:
     say(f"data         {report['rows']:,} rows, {report['pairs']:,} pairs, shape {report['shape']}")
     held = f"{report['held_out']:,} held out" if report["held_out"] else "none held out (--holdout 0.05, or --eval-data FILE)"
     say(f"pairs        {report['trained_on']:,} to train on, {held}")
-    _, template = _parts(data)
+    _, template = store_and_template(data)
     say(f"template     {template.description}")
     for note in template.notes:
         say(f"note         {note}")

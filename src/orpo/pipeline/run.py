@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from orpo.engine.paths import Path as EnginePath
 from orpo.engine.startup_check import choose_path
 from orpo.errors import InterruptedRun
 from orpo.pipeline.outcome import last_row, now, outcome_recorded
@@ -72,8 +73,9 @@ def _run(resolved: ResolvedConfig, *, console: Console, parent: Path, prefix: st
         if place.resume:
             facts = prepared.identity.facts(epoch=0.0, samples_seen=0, world_size=prepared.world_size)
             from_first(lambda: check_same_run(place.resume, facts, resume_anyway=config.resume_anyway, say=say))  # type: ignore[arg-type]
+            prepared = prepared.cut_as(from_first(lambda: read_summary(place.run_dir).sections.get("model", {})))
         summary = from_first(lambda: _begin(place, resolved, prepared, asked))
-        with outcome_recorded(place.run_dir, summary, started):
+        with outcome_recorded(place.run_dir, summary, started, advice=prepared.memory_advice):
             return _train(place, prepared, console=console, say=say, judge=judge, started=started)
 
 
@@ -128,10 +130,13 @@ def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judg
     run_dir, config = place.run_dir, prepared.config
     body = load_body(prepared, place.resume.path if place.resume else None, say)
     step = place.resume.manifest.step if place.resume else 0
+    choice = from_first(lambda: choose_path(body, longest=max(prepared.lengths), dtype=prepared.precision.dtype))
+    say(f"engine       {choice}")
 
     def start() -> None:
         summary = read_summary(run_dir)
-        write_summary(run_dir, summary.with_section("model", {**summary.sections["model"], **num_parameters(body)}))
+        facts = {**num_parameters(body), "engine": choice.path, "engine_refused": {str(path): why for path, why in choice.refused}}
+        write_summary(run_dir, summary.with_section("model", {**summary.sections["model"], **facts}))
         if not place.resume:
             start_samples(run_dir, prepared, body, judge=judge)
 
@@ -145,16 +150,14 @@ def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judg
     say(f"writes       {run_dir}/")
     from_first(start)
     if step < prepared.plan.max_steps:
-        _fit(place, prepared, body, console=console, say=say, step=step)
+        _fit(place, prepared, body, choice.path, console=console, say=say, step=step)
     model_dir = run_dir / (names.ADAPTER if config.use_peft else names.MODEL)
     return Run(run_dir, model_dir, from_first(finish))
 
 
-def _fit(place: Place, prepared: Prepared, body: Any, *, console: Console, say: Say, step: int) -> None:
+def _fit(place: Place, prepared: Prepared, body: Any, path: EnginePath, *, console: Console, say: Say, step: int) -> None:
     """Trains from `step` to the end. Raises InterruptedRun after a signal, once its checkpoint is published."""
     config, run_dir = prepared.config, place.run_dir
-    choice = from_first(lambda: choose_path(body, longest=max(prepared.lengths), dtype=prepared.precision.dtype))
-    say(f"engine       {choice}")
     log = MetricsLog(run_dir / names.METRICS) if is_first() else None
     if log:
         log.truncate_after(step if place.resume else -1)
@@ -172,7 +175,7 @@ def _fit(place: Place, prepared: Prepared, body: Any, *, console: Console, say: 
     trainer = build_trainer(
         body,
         arguments,
-        path=choice.path,
+        path=path,
         objective=prepared.objective,
         run_plan=prepared.plan,
         seed=config.seed,

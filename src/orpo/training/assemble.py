@@ -168,32 +168,6 @@ def reads_prompt(objective: Objective) -> bool:
     return loss.requires_grad and torch.autograd.grad(loss, prompt, allow_unused=True)[0] is not None
 
 
-def activation_gib(body: Any, tokens: int, *, bytes_per_number: int) -> float:
-    """A rough estimate of what a micro-batch of `tokens` keeps for the backward pass: about 34 numbers of hidden size per token and layer,
-    and three of vocabulary size per token for logits and log-softmax in fp32."""
-    text = body.config.get_text_config()
-    layers = 34 * text.hidden_size * text.num_hidden_layers * bytes_per_number
-    return float(tokens * (layers + 3 * 4 * text.vocab_size)) / 2**30
-
-
-def use_checkpointing(choice: str, body: Any, tokens: int, *, bytes_per_number: int) -> tuple[bool, str]:
-    """Whether to recompute activations in the backward pass, and why. 'auto' does it when they would take over 60 % of free memory."""
-    if choice != "auto":
-        return choice == "on", "as asked"
-    need, free = activation_gib(body, tokens, bytes_per_number=bytes_per_number), free_gib()
-    verdict = need > 0.6 * free
-    return verdict, f"activations of one micro-batch: about {need:.1f} GiB, free: {free:.1f} GiB"
-
-
-def free_gib() -> float:
-    """Free memory of the device that trains, in GiB."""
-    if torch.cuda.is_available():
-        return torch.cuda.mem_get_info()[0] / 2**30
-    import psutil
-
-    return float(psutil.virtual_memory().available) / 2**30
-
-
 def enable_checkpointing(body: Any) -> None:
     """Nothing; `body` recomputes activations. Non-reentrant, so that LoRA on a frozen base needs no input gradients."""
     enable = getattr(body, "activation_checkpointing_enable", None) or body.gradient_checkpointing_enable

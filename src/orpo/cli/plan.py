@@ -1,0 +1,121 @@
+"""`orpo plan`: what `orpo train` would do with the same arguments, and whether it fits into memory."""
+
+from __future__ import annotations
+
+import inspect
+import json as json_text
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orpo.cli.options import config_parameter, flag_parameter
+from orpo.training.config_flags import flag_table
+
+if TYPE_CHECKING:
+    from orpo.pipeline.plan import RunPlan
+
+BAR = 30
+LABELS = {
+    "weights": "weights",
+    "gradients": "gradients",
+    "optimizer": "optimizer",
+    "activations": "activations",
+    "head": "head",
+    "holes": "allocator",
+    "process": "process",
+    "data": "data",
+}
+
+
+SUMMARY = """Say what `orpo train` with the same arguments would do, and whether it fits into memory. Trains nothing, writes nothing."""
+
+
+def add_plan_command(app: typer.Typer) -> None:
+    """Nothing; `app` has the command `plan`, with the flags of `train` and `--json`."""
+
+    def plan(config: Any = None, json: bool = False, **flags: Any) -> None:
+        given = {name: value for name, value in flags.items() if value is not None and value != []}
+        run_plan_command(config, given, as_json=json)
+
+    as_json = inspect.Parameter(
+        "json",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=False,
+        annotation=Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")],
+    )
+    parameters = [config_parameter(), *(flag_parameter(flag) for flag in flag_table()), as_json]
+    plan.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    plan.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    app.command("plan", help=SUMMARY)(plan)
+
+
+def run_plan_command(config: str | None, flags: dict[str, Any], *, as_json: bool) -> None:
+    """Prints the plan; exit 7 when it does not fit. Loads no weights, writes nothing."""
+    from orpo.training.config import resolve_config
+
+    resolved = resolve_config(file=Path(config) if config else None, flags=flags)
+    from orpo.pipeline.plan import run_plan
+    from orpo.pipeline.run import quiet_libraries
+
+    quiet_libraries()
+    found = run_plan(resolved)
+    if as_json:
+        typer.echo(json_text.dumps(found.as_dict()))
+    else:
+        for note in resolved.notes:
+            _say("note", note)
+        show_plan(found)
+    if not found.fits:
+        from orpo.errors import OutOfMemoryError
+
+        raise typer.Exit(OutOfMemoryError.exit_code)
+
+
+def show_plan(found: RunPlan) -> None:
+    """Prints what the run does, then its memory by part, then whether it fits."""
+    work = found.work
+    trained = f"{found.num_parameters / 1e6:,.2f} M parameters, {found.num_trained / 1e6:,.2f} M trained"
+    at_once = f"at most {found.tokens_per_micro_batch:,} tokens at once (largest {work.largest_micro_batch:,})"
+    _say("machine", found.machine)
+    _say("model", f"{found.model}: {trained}")
+    _say("dtype", f"{found.dtype} ({found.dtype_reason})")
+    _say("pairs", f"{work.num_pairs:,}, the longest {work.longest_pair:,} tokens, its longest row {work.longest_row:,}")
+    _say(
+        "steps", f"{work.max_steps:,} of {work.pairs_per_step:,} pairs, {work.tokens_per_step:,.0f} tokens each, {work.num_tokens:,} in all"
+    )
+    _say("at once", f"{at_once}, {work.micro_batches_per_step:.1f} micro-batches a step")
+    _say(
+        "saved", f"{work.padding_share:.0%} padding in padded rows; {work.shared_share:.0%} of real tokens computed once in place of twice"
+    )
+    _say("recompute", "on (gradient checkpointing)" if found.checkpointing else "off")
+    _say("memory", f"peak in the {found.need.moment}" + (f"; roughly estimated: {found.estimated}" if found.estimated else ""))
+    for name, num in found.need.parts.items():
+        typer.echo(_part_line(LABELS[name], num, found.need.peak_bytes))
+    typer.echo(f"  {'total':<13}{_gib(found.need.peak_bytes)} of {_gib(found.available_bytes).strip()} available")
+    if found.fits:
+        _say("fits", f"yes, {_gib(found.available_bytes - found.need.peak_bytes).strip()} to spare")
+        return
+    from orpo.pipeline.fitting import fitting_text, shown
+
+    _say("fits", f"no, {_gib(found.need.peak_bytes - found.available_bytes).strip()} too much")
+    for remedy in found.remedies:
+        settings = " ".join(
+            f"--{key.replace('_', '-')}{'' if value is True else f' {shown(value)}'}" for key, value in remedy.settings.items()
+        )
+        _say("would fit", f"{settings}   ({_gib(remedy.peak_bytes).strip()}; {remedy.note})")
+    if not found.remedies:
+        _say("", fitting_text(()))
+
+
+def _say(label: str, text: str) -> None:
+    typer.echo(f"{label:<13}{text}")
+
+
+def _part_line(label: str, num: int, peak: int) -> str:
+    # The peak holds the weights, so it is not 0.
+    return f"  {label:<13}{_gib(num)}  {'█' * round(BAR * num / peak)}".rstrip()
+
+
+def _gib(num: int) -> str:
+    return f"{num / 2**30:7.2f} GiB" if num >= 2**30 / 10 else f"{num / 2**20:7.1f} MiB"

@@ -1,0 +1,200 @@
+"""Which settings fit into memory: what is to be trained enters; tokens at once, checkpointing, and what else would fit leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+
+from orpo.data.store import Lengths
+from orpo.engine.memory import (
+    SHARE_OF_FREE,
+    MemoryModel,
+    Surroundings,
+    chosen_setting,
+    memory_model,
+    rough_memory_model,
+)
+from orpo.engine.memory_free import process_bytes
+from orpo.training import models
+from orpo.training.assemble import Plan, enable_checkpointing
+from orpo.training.config import TrainConfig
+
+NO_DOUBT = 2.0
+"""A run that fits this many times by a rough estimate fits."""
+
+SMALLEST_CUT = 0.125
+"""A max_length below this share of the longest row is not offered: it would be another data set."""
+
+PartLengths = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """Settings that fit, and the peak with them. `note` says what they cost."""
+
+    settings: Mapping[str, Any]
+    peak_bytes: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be trained, before weights are there. `parts` [pairs, 3]: tokens of prompt, chosen and rejected."""
+
+    config: TrainConfig
+    num_tokens: int
+    new_ids: Sequence[int]
+    dtype: torch.dtype
+    device: str
+    parts: PartLengths
+    steps: Plan
+
+    @property
+    def longest(self) -> int:
+        """Distinct tokens of the longest pair."""
+        return int(self.parts.sum(axis=1).max())
+
+    @property
+    def longest_row(self) -> int:
+        """Tokens of the longest prompt with one completion."""
+        return int(row_lengths(self.parts).max())
+
+    def memory(self) -> MemoryModel:
+        """The memory of a step of this run, counted: seconds for a large model."""
+        return memory_model(self._builder(), self._around(), row_length=self.longest_row)
+
+    def rough_memory(self) -> MemoryModel:
+        """The same, estimated in no time."""
+        return rough_memory_model(self._builder(), self._around(), row_length=self.longest_row)
+
+    def _builder(self) -> Callable[[bool], Any]:
+        return model_builder(self.config, self.num_tokens, self.new_ids, self.dtype)
+
+    def _around(self) -> Surroundings:
+        return Surroundings(
+            dtype=self.dtype,
+            optimizer=self.config.optim,
+            device=self.device,
+            process=process_bytes(self.device),
+            data=0 if self.device == "cuda" else 4 * int(self.parts.sum()),
+        )
+
+
+def model_builder(config: TrainConfig, num_tokens: int, new_ids: Sequence[int], dtype: torch.dtype) -> Callable[[bool], Any]:
+    """A function that makes the model of a run from its config alone, with or without checkpointing; its weights hold nothing."""
+    source = models.located(str(config.model))
+    architecture = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+
+    def build(checkpointing: bool) -> Any:
+        body = transformers.AutoModelForCausalLM.from_config(architecture, dtype=dtype if config.use_peft else torch.float32)
+        if new_ids and num_tokens > body.get_input_embeddings().weight.shape[0]:
+            body.resize_token_embeddings(num_tokens, mean_resizing=False)
+        if config.use_peft:
+            body = models.with_lora(body, config, new_ids=new_ids)
+        if checkpointing:
+            enable_checkpointing(body)
+        return body
+
+    return build
+
+
+def part_lengths(lengths: Lengths, indices: Sequence[int]) -> PartLengths:
+    """Tokens of prompt, chosen and rejected of the pairs `indices` of a store with `lengths`: [pairs, 3]."""
+    table: PartLengths = np.stack([lengths.prompt, lengths.chosen, lengths.rejected], axis=1)[np.asarray(indices)]
+    return table
+
+
+def row_lengths(parts: PartLengths) -> PartLengths:
+    """Tokens of the longer row of each pair: its prompt with its longer completion."""
+    rows: PartLengths = parts[:, 0] + parts[:, 1:].max(axis=1)
+    return rows
+
+
+def settled(wanted: Wanted, free: int, *, memory: Callable[[], MemoryModel] | None = None) -> tuple[int, bool]:
+    """Tokens at once and checkpointing, for what the settings leave to 'auto', in `free` bytes.
+
+    The model is counted (by `memory`, once made) only where a rough estimate leaves doubt.
+    """
+    config = wanted.config
+    given = None if config.tokens_per_micro_batch == "auto" else int(config.tokens_per_micro_batch)
+    at_most = wanted.steps.tokens_per_micro_batch
+    if wanted.device == "cuda":
+        at_most = int(np.sort(wanted.parts.sum(axis=1))[-config.pairs_per_step :].sum())
+    choice = {"auto": None, "on": True, "off": False}[config.gradient_checkpointing]
+    if choice is not None and given is not None:
+        return given, choice
+    asked = given or max(at_most, wanted.longest)
+    rough = wanted.rough_memory().need(asked, checkpointing=bool(choice)).new_bytes
+    if NO_DOUBT * rough <= SHARE_OF_FREE[wanted.device] * free:
+        return asked, bool(choice)
+    setting = chosen_setting((memory or wanted.memory)(), free, longest=wanted.longest, at_most=at_most, budget=given, checkpointing=choice)
+    return setting.tokens, setting.checkpointing
+
+
+def remedies(wanted: Wanted, memory: MemoryModel, largest: int, free: int, *, tokens: int, checkpointing: bool) -> tuple[Remedy, ...]:
+    """Up to two settings that fit, cheapest first: fewer tokens at once, recomputation, LoRA, a shorter max_length.
+
+    Each is checked by the same model of memory as the plan itself; settings that compute the same come before those that do not.
+    """
+    config, found = wanted.config, list[Remedy]()
+
+    def offer(changed: MemoryModel, settings: dict[str, Any], note: str, *, recompute: bool, longest: int) -> None:
+        most = changed.tokens_that_fit(free, checkpointing=recompute, at_most=max(tokens, longest))
+        if most < longest or len(found) == 2:
+            return
+        if most < tokens:
+            most = max(longest, most // 64 * 64)
+            settings = {**settings, "tokens_per_micro_batch": most}
+        need = changed.need(min(most, largest), checkpointing=recompute)
+        found.append(Remedy(settings, need.peak_bytes, note))
+
+    same = "the result stays the same"
+    offer(memory, {}, same, recompute=checkpointing, longest=wanted.longest)
+    if not checkpointing:
+        offer(memory, {"gradient_checkpointing": "on"}, f"{same}; a third more arithmetic", recompute=True, longest=wanted.longest)
+    light: dict[str, Any] = {} if config.use_peft else {"use_peft": True}
+    if light and len(found) < 2:
+        memory = replace(wanted, config=replace(config, use_peft=True)).memory()
+        for recompute in (False, True):
+            settings = {**light, "gradient_checkpointing": "on" if recompute else "off"}
+            offer(memory, settings, "trains adapters in place of all weights", recompute=recompute, longest=wanted.longest)
+    for cut in shorter_lengths(wanted.parts) if len(found) < 2 else ():
+        kept = wanted.parts[row_lengths(wanted.parts) <= cut]
+        note = f"drops {len(wanted.parts) - len(kept):,} of {len(wanted.parts):,} pairs"
+        settings = {**light, "max_length": cut, "gradient_checkpointing": "on"}
+        offer(memory, settings, note, recompute=True, longest=int(kept.sum(axis=1).max()))
+    return tuple(found)
+
+
+def shorter_lengths(parts: PartLengths) -> list[int]:
+    """Lengths to cut rows to, longest first, each of which leaves at least one pair."""
+    rows = row_lengths(parts)
+    longest = int(rows.max())
+    cuts = [int(longest * share) for share in (0.75, 0.5, 0.25, SMALLEST_CUT)]
+    return [cut for cut in cuts if cut >= 2 and bool((rows <= cut).any())]
+
+
+def advice_after_failure(wanted: Wanted, *, largest: int, tokens: int, checkpointing: bool, free: int) -> str:
+    """Two settings for a step that ran out of memory although it was planned to fit: they need at most 0.8 of it."""
+    memory = wanted.memory()
+    failed = memory.need(largest, checkpointing=checkpointing).new_bytes
+    return fitting_text(remedies(wanted, memory, largest, min(free, failed * 4 // 5), tokens=tokens, checkpointing=checkpointing))
+
+
+def fitting_text(found: Sequence[Remedy]) -> str:
+    """`found` as one line for a message; what to do where there is none."""
+    if not found:
+        return "no setting fits here: train a smaller model, or on a machine with more memory"
+    lines = [", ".join(f"{name}: {shown(value)}" for name, value in remedy.settings.items()) for remedy in found]
+    return "; or ".join(f"{line} ({remedy.peak_bytes / 2**30:.1f} GiB, {remedy.note})" for line, remedy in zip(lines, found, strict=True))
+
+
+def shown(value: Any) -> str:
+    """A setting's value as YAML has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,166 @@
+"""What a run would do and need, worked out as training does it, with no weights opened and nothing written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from orpo.engine.batching import micro_batches, step_pairs
+from orpo.engine.memory import MemoryNeed
+from orpo.engine.memory_free import free_bytes
+from orpo.engine.precision import choose_precision
+from orpo.pipeline.fitting import Remedy, Wanted, part_lengths, remedies, row_lengths, settled
+from orpo.pipeline.prepare import checked_data, split_pairs, store_and_template
+from orpo.training import models
+from orpo.training.assemble import plan
+from orpo.training.config import ResolvedConfig
+from orpo.training.environment import environment, machine_line
+
+STEPS_SEEN = 2000
+"""Steps whose micro-batches are looked at: enough for averages, quick for a million pairs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The tokens of a run. Shares are of the tokens that a trainer of padded rows, prompts twice, would compute."""
+
+    num_pairs: int
+    max_steps: int
+    pairs_per_step: int
+    tokens_per_step: float
+    num_tokens: int
+    micro_batches_per_step: float
+    largest_micro_batch: int
+    accumulates: bool
+    longest_pair: int
+    longest_row: int
+    padding_share: float
+    shared_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What `orpo plan` shows. `available_bytes` is what is free and what this process holds already."""
+
+    machine: str
+    model: str
+    num_parameters: int
+    num_trained: int
+    dtype: str
+    dtype_reason: str
+    checkpointing: bool
+    tokens_per_micro_batch: int
+    work: Work
+    need: MemoryNeed
+    available_bytes: int
+    estimated: str
+    remedies: tuple[Remedy, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the peak is within what is available."""
+        return self.need.peak_bytes <= self.available_bytes
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object that `orpo plan --json` prints."""
+        work = {name: getattr(self.work, name) for name in Work.__slots__}
+        memory = {**self.need.parts, "peak": self.need.peak_bytes, "available": self.available_bytes, "moment": self.need.moment}
+        return {
+            "fits": self.fits,
+            "model": self.model,
+            "parameters": self.num_parameters,
+            "trained_parameters": self.num_trained,
+            "dtype": self.dtype,
+            "gradient_checkpointing": self.checkpointing,
+            "tokens_per_micro_batch": self.tokens_per_micro_batch,
+            **work,
+            "memory_bytes": memory,
+            "estimated": self.estimated or None,
+            "fitting_settings": [{"settings": dict(r.settings), "peak_bytes": r.peak_bytes, "note": r.note} for r in self.remedies],
+        }
+
+
+def run_plan(resolved: ResolvedConfig, *, free: int | None = None) -> RunPlan:
+    """The plan of the run that `resolved` asks for, on this machine or with `free` bytes.
+
+    Raises ConfigError and DataError as training does.
+    """
+    config = resolved.config
+    shape, tokenizer = models.load_shape(str(config.model)), models.load_tokenizer(str(config.model))
+    if config.use_peft:
+        models.check_lora_targets(str(config.model), config.lora_target_modules)
+    max_length = models.effective_max_length(config.max_length, shape, is_explicit=resolved.origins["max_length"] != "default")
+    data = checked_data(config, config.data, tokenizer, max_length=max_length)
+    store, template = store_and_template(data)
+    models.check_tokenizer(tokenizer, shape, str(config.model), num_new=len(template.new_tokens))
+    held = checked_data(config, config.eval_data, tokenizer, max_length=max_length, template=template) if config.eval_data else None
+    part, _ = split_pairs(config, data, held)
+    parts = part_lengths(store.lengths, part.indices)
+    steps = plan(config, parts.sum(axis=1).tolist())
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    precision = choose_precision(config.dtype, torch.device(device))
+    free = free_bytes(device) if free is None else free
+    wanted = Wanted(config, len(tokenizer), tuple(template.new_token_ids), precision.dtype, device, parts, steps)
+    memory = wanted.memory()
+    tokens, checkpointing = settled(wanted, free, memory=lambda: memory)
+    work = work_of(wanted, tokens)
+    need = memory.need(work.largest_micro_batch, checkpointing=checkpointing, accumulates=work.accumulates)
+    there = need.process + need.data
+    found = (
+        ()
+        if need.new_bytes <= free
+        else remedies(wanted, memory, work.largest_micro_batch, free, tokens=tokens, checkpointing=checkpointing)
+    )
+    return RunPlan(
+        machine=machine_line(environment()),
+        model=str(config.model),
+        num_parameters=memory.sizes.num_parameters,
+        num_trained=memory.sizes.num_trained,
+        dtype=str(precision.dtype).removeprefix("torch."),
+        dtype_reason=precision.reason,
+        checkpointing=checkpointing,
+        tokens_per_micro_batch=tokens,
+        work=work,
+        need=need,
+        available_bytes=free + there,
+        estimated=memory.traces(checkpointing)[0].estimated,
+        remedies=found,
+    )
+
+
+def work_of(wanted: Wanted, budget: int) -> Work:
+    """The work of a run under a token budget, from its first STEPS_SEEN steps; totals are scaled up to all steps."""
+    config, steps, parts = wanted.config, wanted.steps, wanted.parts
+    totals, rows = parts.sum(axis=1), row_lengths(parts)
+    twice = totals + parts[:, 0]
+    seen = min(steps.max_steps, STEPS_SEEN)
+    bins: list[int] = []
+    largest = tokens = padded = real = 0
+    for step in range(seen):
+        members = step_pairs(len(parts), config.pairs_per_step, seed=config.seed, step=step)
+        lengths = [int(totals[i]) for i in members]
+        cut = micro_batches(lengths, budget)[0]
+        bins.append(len(cut))
+        largest = max(largest, *(sum(lengths[i] for i in batch) for batch in cut))
+        tokens += sum(lengths)
+        real += int(twice[members].sum())
+        padded += 2 * len(members) * int(rows[members].max())
+    if seen < steps.max_steps:
+        largest = max(largest, int(totals.max()))
+    # At least one step of at least one pair, whose rows are not empty: nothing here divides by zero.
+    return Work(
+        num_pairs=len(parts),
+        max_steps=steps.max_steps,
+        pairs_per_step=config.pairs_per_step,
+        tokens_per_step=tokens / seen,
+        num_tokens=round(tokens / seen * steps.max_steps),
+        micro_batches_per_step=sum(bins) / seen,
+        largest_micro_batch=largest,
+        accumulates=max(bins) > 1,
+        longest_pair=int(totals.max()),
+        longest_row=int(rows.max()),
+        padding_share=1 - real / padded,
+        shared_share=(real - tokens) / real,
+    )
