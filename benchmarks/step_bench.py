@@ -1,0 +1,234 @@
+"""A benchmark of training steps: what to compare enters; figures leave, with everything needed to repeat them."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from contenders import Contender, Setup, contender, trl_settings
+from gemm_floor import product_shapes, step_work
+from model_shapes import ModelShape
+from orpo.core.tokens import TokenizedExample
+from pair_data import Steps, grouped_batches, longest_row, plan_steps, random_batches
+from rounds import Round, interleaved, measure_products, train_in_rounds
+
+LOSS_TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}
+"""Nats between our first loss and TRL's. In bfloat16 each side rounds in its own order; equality is what the float32 run shows."""
+PRODUCTS = "matrix products"
+Take = Callable[..., tuple[dict[str, list[Any]], dict[str, str]]]
+
+
+class LossesDiffer(Exception):
+    """Two contenders do not compute the same thing, so their speeds are not compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What is compared: contenders on batches of `pairs`, cut into steps of `pairs_per_step`."""
+
+    contenders: tuple[str, ...]
+    shape: ModelShape
+    pairs: Sequence[TokenizedExample]
+    pairs_per_step: int
+    steps_per_round: int
+    rounds: int
+    dtype: str
+    device: str
+    nll_over: str
+    checkpointing: bool
+    tokens_per_micro_batch: int | str
+    seed: int
+    grouped_batches: int = 6
+
+
+def compare(wanted: Comparison, *, take: Take = interleaved) -> dict[str, Any]:
+    """Figures of every contender, by name, and of the floor. Raises LossesDiffer when ours and TRL's are not the same loss."""
+    chosen = {name: contender(name) for name in wanted.contenders}
+    skipped = {name: which.missing for name, which in chosen.items() if which.missing}
+    setups = {name: _setup(wanted, which) for name, which in chosen.items() if name not in skipped}
+    products = product_shapes(wanted.shape, _micro_batch_tokens(wanted, setups))
+    plans: dict[str, tuple[Any, ...]] = {name: (train_in_rounds, chosen[name], setup) for name, setup in setups.items()}
+    plans[PRODUCTS] = (measure_products, products, wanted.dtype, wanted.device)
+    results, failed = take(plans, rounds=wanted.rounds)
+    measured = results.pop(PRODUCTS)
+    rates = {name: max(taken[name] for taken in measured) for name in products}
+    done = {name: rounds for name, rounds in results.items() if name not in failed}
+    losses = first_losses(chosen, done, dtype=wanted.dtype)
+    figures = {name: figures_of(setups[name], rounds, max(rates.values())) for name, rounds in done.items()}
+    for name in figures:
+        figures[name]["settings"] = _settings(chosen[name], setups[name], path=done[name][0].path)
+    return {
+        "contenders": figures,
+        "skipped": {**skipped, **failed},
+        "ratios": ratios(figures),
+        "first_loss": losses,
+        "product_shapes": products,
+        "product_flops_per_second": rates,
+        "equal": _equal(wanted),
+    }
+
+
+def _setup(wanted: Comparison, which: Contender) -> Setup:
+    """What `which` is told: the batches of its kind of order, and the settings that all share."""
+    make = grouped_batches if which.is_grouped else random_batches
+    num = wanted.grouped_batches if which.is_grouped else wanted.steps_per_round
+    batches = make(wanted.pairs, num=num, size=wanted.pairs_per_step, seed=wanted.seed)
+    return Setup(
+        shape=wanted.shape,
+        dtype=wanted.dtype,
+        device=wanted.device,
+        nll_over=wanted.nll_over,
+        checkpointing=wanted.checkpointing,
+        seed=wanted.seed,
+        steps=plan_steps(batches, rounds=wanted.rounds),
+        tokens_per_micro_batch=wanted.tokens_per_micro_batch,
+    )
+
+
+def _micro_batch_tokens(wanted: Comparison, setups: Mapping[str, Setup]) -> int:
+    """Tokens of a typical micro-batch of ours: the rows of the products that are timed."""
+    steps: Steps = next(iter(setups.values())).steps
+    a_step = sum(pair.num_tokens for pair in steps.round_pairs) // steps.steps_per_round
+    budget = wanted.tokens_per_micro_batch
+    return a_step if budget == "auto" else min(a_step, int(budget))
+
+
+def first_losses(chosen: Mapping[str, Contender], results: Mapping[str, Sequence[Round]], *, dtype: str) -> dict[str, Any]:
+    """The first loss of all who took a whole step at once, and the largest difference to ours. Raises LossesDiffer when it is too large.
+
+    Ours is that of the step itself, or where it covers the completion alone, that of a forward pass under preset trl. A step that TRL cuts
+    into micro-batches has another loss by design: it averages over the tokens of each micro-batch.
+    """
+    shown: dict[str, float] = {}
+    for name, rounds in results.items():
+        if chosen[name].micro_batch is None:
+            shown[name] = sum(rounds[0].losses) if rounds[0].trl_loss is None else rounds[0].trl_loss
+    differences = [0.0]
+    for is_grouped in (False, True):
+        alike = [loss for name, loss in shown.items() if chosen[name].is_grouped == is_grouped]
+        differences += [abs(loss - alike[0]) for loss in alike]
+    tolerance = LOSS_TOLERANCE[dtype]
+    if not all(difference <= tolerance for difference in differences):  # "not <=", so that nan is refused as well
+        told = ", ".join(f"{name} {loss:.6f}" for name, loss in shown.items())
+        raise LossesDiffer(f"on the first step the losses are {told}: {max(differences):.1e} apart, at most {tolerance:.0e} is allowed")
+    worst = max(differences)
+    return {"losses": shown, "largest_difference": worst, "tolerance": tolerance, "loss": "preset trl, initial weights"}
+
+
+def figures_of(setup: Setup, results: Sequence[Round], flops_per_second: float) -> dict[str, Any]:
+    """Throughput, memory and share of the floor of one contender; the warm-up is not among the rounds that count."""
+    steps, rounds = setup.steps, results[1:]
+    seconds = [result.seconds for result in rounds]
+    median = statistics.median(seconds)
+    pairs = steps.round_pairs
+    work = step_work(setup.shape, pairs, nll_over=setup.nll_over, checkpointing=setup.checkpointing)
+    peak, before = max(result.peak_gib for result in results), results[0].before_model_gib
+    return {
+        "seconds_per_step": {
+            "median": median / steps.steps_per_round,
+            "min": min(seconds) / steps.steps_per_round,
+            "max": max(seconds) / steps.steps_per_round,
+        },
+        "seconds_of_rounds": seconds,
+        "pairs_per_second": len(pairs) / median,
+        "distinct_tokens_per_second": work.body_tokens / median,
+        "peak_memory_gib": peak,
+        # On a GPU the peak is that of the allocator, which is empty before there is a model.
+        "peak_memory_above_libraries_gib": peak - (before if setup.device == "cpu" else 0.0),
+        "floor_seconds_per_step": work.flops / flops_per_second / steps.steps_per_round,
+        "share_of_floor": work.flops / flops_per_second / median,
+        "distinct_tokens": work.body_tokens,
+        "head_rows": work.head_rows,
+        "pairs": len(pairs),
+        "padded_tokens": padded_tokens(steps),
+    }
+
+
+def padded_tokens(steps: Steps) -> int:
+    """Tokens of a round as 2 B rows padded to the longest of each step: what a trainer that pads whole steps runs through the body."""
+    total = 0
+    for start in range(0, len(steps.round_pairs), steps.pairs_per_step):
+        batch = steps.round_pairs[start : start + steps.pairs_per_step]
+        total += 2 * len(batch) * longest_row(batch)
+    return total
+
+
+def ratios(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """For each of ours against each peer in the same order of data: how many times as fast, and which part of its memory."""
+    found = {}
+    ours = [name for name in figures if name.startswith("orpo")]
+    for mine in ours:
+        for peer in figures:
+            if peer in ours or peer.endswith("-grouped") != mine.endswith("-grouped"):
+                continue
+            by_round = zip(figures[peer]["seconds_of_rounds"], figures[mine]["seconds_of_rounds"], strict=True)
+            paired = [theirs / own for theirs, own in by_round]
+            speed = figures[mine]["pairs_per_second"] / figures[peer]["pairs_per_second"]
+            memory = figures[mine]["peak_memory_gib"] / figures[peer]["peak_memory_gib"]
+            found[f"{mine} over {peer}"] = {"speed": speed, "least": min(paired), "most": max(paired), "memory": memory}
+    return found
+
+
+def _settings(which: Contender, setup: Setup, *, path: str) -> dict[str, Any]:
+    """Every setting of the trainer of this contender that is not its default."""
+    if which.side != "orpo":
+        return trl_settings(which, setup)
+    budget = which.tokens or setup.tokens_per_micro_batch
+    return {
+        "path": path,
+        "tokens_per_micro_batch": budget,
+        "nll_over": setup.nll_over,
+        "nll_average": "token",
+        "optim": "adamw_torch_fused",
+    }
+
+
+def _equal(wanted: Comparison) -> dict[str, Any]:
+    """What is the same for all, in words and numbers."""
+    return {
+        "weights": f"random, seed {wanted.seed}; trained weights in float32",
+        "matrix_products": wanted.dtype,
+        "pairs": "the same pairs in the same steps, already tokenized",
+        "a_step": "forward, backward, clipping to norm 1, fused AdamW, zero_grad, in the loop of transformers.Trainer",
+        "outside_the_clock": "collation, logging, checkpoints, on both sides",
+        "likelihood": f"ours over the {wanted.nll_over}; TRL's over prompt and completion: it has no option for the completion alone, "
+        "and computes all logits of all rows in any case",
+        "checkpointing": wanted.checkpointing,
+        "shape": wanted.shape.as_dict(),
+        "pairs_per_step": wanted.pairs_per_step,
+        "steps_per_round": wanted.steps_per_round,
+        "rounds": wanted.rounds,
+        "grouped_batches": wanted.grouped_batches,
+    }
+
+
+def with_layers(shape: ModelShape, layers: int | None) -> ModelShape:
+    """`shape`, or the same with fewer layers."""
+    return replace(shape, layers=layers) if layers else shape
+
+
+def result_file(path: Path, what: str, content: Mapping[str, Any]) -> Path:
+    """`path`, now holding `content` with date, command, hardware and versions."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from orpo.training.environment import environment
+
+    versions = {}
+    for package in ("trl", "liger-kernel"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    facts = environment()
+    facts["libraries"] |= versions
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        json.dumps({"what": what, "date": date, "environment": facts, **content}, indent=1, default=str) + "\n", encoding="utf-8"
+    )
+    return path
