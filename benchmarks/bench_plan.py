@@ -49,7 +49,7 @@ def planned_and_measured(case: Case) -> dict[str, Any]:
     from orpo.engine.memory_free import process_bytes
 
     dtype = getattr(torch, case.dtype)
-    around = Surroundings(dtype, "adamw_torch_fused")
+    around = Surroundings(dtype, "adamw_torch_fused", chunk_bytes=chunk_bytes(case))
     model = memory_model(lambda on: built(case, on), around, row_length=case.row_length)
     need = model.need(case.tokens, checkpointing=case.checkpointing, accumulates=case.micro_batches > 1)
     before = process_bytes("cpu")
@@ -57,6 +57,13 @@ def planned_and_measured(case: Case) -> dict[str, Any]:
     measured = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     predicted = need.peak_bytes + before
     return {"predicted": predicted, "measured": measured, "ratio": predicted / measured, "parts": {**need.parts, "process": before}}
+
+
+def chunk_bytes(case: Case) -> int:
+    """The logits that training would hold at a time for pairs of this length."""
+    from orpo.engine.packed import chunk_bytes_for
+
+    return chunk_bytes_for(case.row_length, case.vocabulary, "cpu")
 
 
 def built(case: Case, checkpointing: bool) -> Any:
@@ -99,7 +106,7 @@ def train(case: Case, num_steps: int = 3) -> None:
     objective = catalogue.bound("orpo", {})
     body = built(case, case.checkpointing)
     body.train()
-    model = PairLogpsModel(body, path=EnginePath.SHARED, with_prompt=False)
+    model = PairLogpsModel(body, path=EnginePath.SHARED, with_prompt=False, chunk_bytes=chunk_bytes(case))
     optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], fused=True)
     prompt, answer = case.row_length // 2, case.row_length // 4
 

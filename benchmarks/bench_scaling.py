@@ -40,7 +40,7 @@ def length_points(options: argparse.Namespace) -> list[dict[str, Any]]:
         wanted = Comparison(
             contenders=("orpo",),
             shape=shape,
-            pairs=random_pairs(num, prompt=total / 2, answer=total / 4, spread=0.0, vocabulary=shape.vocabulary, seed=0),
+            pairs=random_pairs(num * options.rounds, prompt=total / 2, answer=total / 4, spread=0.0, vocabulary=shape.vocabulary, seed=0),
             pairs_per_step=num,
             steps_per_round=1,
             rounds=options.rounds,

@@ -63,7 +63,7 @@ def _micro_batch_points(base: Comparison, options: argparse.Namespace) -> Iterat
     """
     data = options.data if options.data in LENGTHS else "synthetic"
     drawn = load_pairs(data, vocabulary=base.shape.vocabulary, seed=options.seed)
-    batches = random_batches(drawn, num=base.steps_per_round, size=base.pairs_per_step, seed=options.seed)
+    batches = random_batches(drawn, num=base.steps_per_round * base.rounds, size=base.pairs_per_step, seed=options.seed)
     pairs = [pair for batch in batches for pair in batch]
     mean, longest = sum(pair.num_tokens for pair in pairs) / len(pairs), max(pair.num_tokens for pair in pairs)
     for size in (size for size in MICRO_BATCHES if base.pairs_per_step % size == 0):
@@ -85,7 +85,7 @@ def sweep(options: argparse.Namespace) -> dict[str, Any]:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = step_parser(__doc__ or "", shape="135m", data="hh", contenders="orpo,trl,trl-mb1,trl-mb2,trl-mb4,trl-grouped,orpo-grouped")
+    made = step_parser(__doc__ or "", shape="135m", data="hh", contenders="orpo,trl")
     made.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of matrix products, on both sides")
     made.add_argument("--sweep", choices=("micro-batch", "prompt-share"), help="a curve over random pairs in place of one table")
     return made

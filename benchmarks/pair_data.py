@@ -30,7 +30,7 @@ class NoData(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Pairs in the order in which they are trained on: `warm_up` steps, then rounds of `steps_per_round` steps with the same pairs."""
+    """Pairs in the order in which they are trained on: `warm_up` steps, then rounds of `steps_per_round` steps."""
 
     pairs: tuple[TokenizedExample, ...]
     pairs_per_step: int
@@ -43,10 +43,9 @@ class Steps:
         return self.warm_up + self.rounds * self.steps_per_round
 
     @property
-    def round_pairs(self) -> tuple[TokenizedExample, ...]:
-        """The pairs of one round."""
-        start = self.warm_up * self.pairs_per_step
-        return self.pairs[start : start + self.steps_per_round * self.pairs_per_step]
+    def measured_pairs(self) -> tuple[TokenizedExample, ...]:
+        """The pairs of all rounds, without the warm-up."""
+        return self.pairs[self.warm_up * self.pairs_per_step :]
 
 
 def load_pairs(name: str, *, vocabulary: int, seed: int) -> list[TokenizedExample]:
@@ -76,10 +75,11 @@ def random_pairs(num: int, *, prompt: float, answer: float, spread: float, vocab
 
 
 def plan_steps(batches: Sequence[Sequence[TokenizedExample]], *, rounds: int, warm_up: int = 1) -> Steps:
-    """Steps that warm up on the first batch and then go through all `batches` once a round."""
-    one_round = [pair for batch in batches for pair in batch]
+    """Steps that warm up on the first batch and then go through `batches`, equally many of them in each round."""
+    assert len(batches) % rounds == 0, f"{len(batches)} batches are not {rounds} equal rounds"
+    measured = [pair for batch in batches for pair in batch]
     first = list(batches[0]) * warm_up
-    return Steps(tuple(first + one_round * rounds), len(batches[0]), warm_up, len(batches), rounds)
+    return Steps(tuple(first + measured), len(batches[0]), warm_up, len(batches) // rounds, rounds)
 
 
 def random_batches(pairs: Sequence[TokenizedExample], *, num: int, size: int, seed: int) -> list[list[TokenizedExample]]:

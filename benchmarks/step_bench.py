@@ -14,6 +14,7 @@ from contenders import Contender, Setup, contender, trl_settings
 from gemm_floor import product_shapes, step_work
 from model_shapes import ModelShape
 from orpo.core.tokens import TokenizedExample
+from orpo.training.assemble import AUTO_BUDGET
 from pair_data import Steps, grouped_batches, longest_row, plan_steps, random_batches
 from rounds import Round, interleaved, measure_products, train_in_rounds
 
@@ -59,7 +60,9 @@ def compare(wanted: Comparison, *, take: Take = interleaved) -> dict[str, Any]:
     rates = {name: max(taken[name] for taken in measured) for name in products}
     done = {name: rounds for name, rounds in results.items() if name not in failed}
     losses = first_losses(chosen, done, dtype=wanted.dtype)
-    figures = {name: figures_of(setups[name], rounds, max(rates.values())) for name, rounds in done.items()}
+    figures = {
+        name: figures_of(setups[name], rounds, max(rates.values()), is_ours=chosen[name].side == "orpo") for name, rounds in done.items()
+    }
     for name in figures:
         figures[name]["settings"] = _settings(chosen[name], setups[name], path=done[name][0].path)
     return {
@@ -75,9 +78,11 @@ def compare(wanted: Comparison, *, take: Take = interleaved) -> dict[str, Any]:
 
 def _setup(wanted: Comparison, which: Contender) -> Setup:
     """What `which` is told: the batches of its kind of order, and the settings that all share."""
-    make = grouped_batches if which.is_grouped else random_batches
-    num = wanted.grouped_batches if which.is_grouped else wanted.steps_per_round
-    batches = make(wanted.pairs, num=num, size=wanted.pairs_per_step, seed=wanted.seed)
+    size, seed = wanted.pairs_per_step, wanted.seed
+    if which.is_grouped:  # the same in every round: few batches stand for a whole epoch
+        batches = grouped_batches(wanted.pairs, num=wanted.grouped_batches, size=size, seed=seed) * wanted.rounds
+    else:
+        batches = random_batches(wanted.pairs, num=wanted.steps_per_round * wanted.rounds, size=size, seed=seed)
     return Setup(
         shape=wanted.shape,
         dtype=wanted.dtype,
@@ -93,7 +98,7 @@ def _setup(wanted: Comparison, which: Contender) -> Setup:
 def _micro_batch_tokens(wanted: Comparison, setups: Mapping[str, Setup]) -> int:
     """Tokens of a typical micro-batch of ours: the rows of the products that are timed."""
     steps: Steps = next(iter(setups.values())).steps
-    a_step = sum(pair.num_tokens for pair in steps.round_pairs) // steps.steps_per_round
+    a_step = sum(pair.num_tokens for pair in steps.measured_pairs) // (steps.steps_per_round * steps.rounds)
     budget = wanted.tokens_per_micro_batch
     return a_step if budget == "auto" else min(a_step, int(budget))
 
@@ -108,25 +113,29 @@ def first_losses(chosen: Mapping[str, Contender], results: Mapping[str, Sequence
     for name, rounds in results.items():
         if chosen[name].micro_batch is None:
             shown[name] = sum(rounds[0].losses) if rounds[0].trl_loss is None else rounds[0].trl_loss
-    differences = [0.0]
+    differences: list[float] = []
     for is_grouped in (False, True):
-        alike = [loss for name, loss in shown.items() if chosen[name].is_grouped == is_grouped]
-        differences += [abs(loss - alike[0]) for loss in alike]
+        alike = {name: loss for name, loss in shown.items() if chosen[name].is_grouped == is_grouped}
+        mine = [loss for name, loss in alike.items() if chosen[name].side == "orpo"]
+        differences += [abs(loss - mine[0]) for name, loss in alike.items() if mine and chosen[name].side != "orpo"]
     tolerance = LOSS_TOLERANCE[dtype]
     if not all(difference <= tolerance for difference in differences):  # "not <=", so that nan is refused as well
         told = ", ".join(f"{name} {loss:.6f}" for name, loss in shown.items())
         raise LossesDiffer(f"on the first step the losses are {told}: {max(differences):.1e} apart, at most {tolerance:.0e} is allowed")
-    worst = max(differences)
+    worst = max(differences, default=None)  # None: no peer took a whole step at once, so nothing was compared
     return {"losses": shown, "largest_difference": worst, "tolerance": tolerance, "loss": "preset trl, initial weights"}
 
 
-def figures_of(setup: Setup, results: Sequence[Round], flops_per_second: float) -> dict[str, Any]:
+def figures_of(setup: Setup, results: Sequence[Round], flops_per_second: float, *, is_ours: bool) -> dict[str, Any]:
     """Throughput, memory and share of the floor of one contender; the warm-up is not among the rounds that count."""
     steps, rounds = setup.steps, results[1:]
     seconds = [result.seconds for result in rounds]
-    median = statistics.median(seconds)
-    pairs = steps.round_pairs
-    work = step_work(setup.shape, pairs, nll_over=setup.nll_over, checkpointing=setup.checkpointing)
+    median, total = statistics.median(seconds), sum(seconds)
+    pairs = steps.measured_pairs
+    num_steps = steps.steps_per_round * steps.rounds
+    # The peer's likelihood covers the prompt as well: that is useful work of its own.
+    nll_over = setup.nll_over if is_ours else "prompt+completion"
+    work = step_work(setup.shape, pairs, nll_over=nll_over, checkpointing=setup.checkpointing)
     peak, before = max(result.peak_gib for result in results), results[0].before_model_gib
     return {
         "seconds_per_step": {
@@ -135,13 +144,13 @@ def figures_of(setup: Setup, results: Sequence[Round], flops_per_second: float) 
             "max": max(seconds) / steps.steps_per_round,
         },
         "seconds_of_rounds": seconds,
-        "pairs_per_second": len(pairs) / median,
-        "distinct_tokens_per_second": work.body_tokens / median,
+        "pairs_per_second": steps.pairs_per_step * steps.steps_per_round / median,
+        "distinct_tokens_per_second": work.body_tokens / total,
         "peak_memory_gib": peak,
         # On a GPU the peak is that of the allocator, which is empty before there is a model.
         "peak_memory_above_libraries_gib": peak - (before if setup.device == "cpu" else 0.0),
-        "floor_seconds_per_step": work.flops / flops_per_second / steps.steps_per_round,
-        "share_of_floor": work.flops / flops_per_second / median,
+        "floor_seconds_per_step": work.flops / flops_per_second / num_steps,
+        "share_of_floor": work.flops / flops_per_second / total,
         "distinct_tokens": work.body_tokens,
         "head_rows": work.head_rows,
         "pairs": len(pairs),
@@ -150,10 +159,10 @@ def figures_of(setup: Setup, results: Sequence[Round], flops_per_second: float) 
 
 
 def padded_tokens(steps: Steps) -> int:
-    """Tokens of a round as 2 B rows padded to the longest of each step: what a trainer that pads whole steps runs through the body."""
+    """Tokens of all rounds as 2 B rows padded to the longest of each step: what a trainer that pads whole steps runs through the body."""
     total = 0
-    for start in range(0, len(steps.round_pairs), steps.pairs_per_step):
-        batch = steps.round_pairs[start : start + steps.pairs_per_step]
+    for start in range(0, len(steps.measured_pairs), steps.pairs_per_step):
+        batch = steps.measured_pairs[start : start + steps.pairs_per_step]
         total += 2 * len(batch) * longest_row(batch)
     return total
 
@@ -168,7 +177,7 @@ def ratios(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, floa
                 continue
             by_round = zip(figures[peer]["seconds_of_rounds"], figures[mine]["seconds_of_rounds"], strict=True)
             paired = [theirs / own for theirs, own in by_round]
-            speed = figures[mine]["pairs_per_second"] / figures[peer]["pairs_per_second"]
+            speed = statistics.median(paired)
             memory = figures[mine]["peak_memory_gib"] / figures[peer]["peak_memory_gib"]
             found[f"{mine} over {peer}"] = {"speed": speed, "least": min(paired), "most": max(paired), "memory": memory}
     return found
@@ -178,10 +187,11 @@ def _settings(which: Contender, setup: Setup, *, path: str) -> dict[str, Any]:
     """Every setting of the trainer of this contender that is not its default."""
     if which.side != "orpo":
         return trl_settings(which, setup)
-    budget = which.tokens or setup.tokens_per_micro_batch
+    asked = which.tokens or setup.tokens_per_micro_batch
+    longest = max(pair.num_tokens for pair in setup.steps.pairs)
     return {
         "path": path,
-        "tokens_per_micro_batch": budget,
+        "tokens_per_micro_batch": f"auto: {max(AUTO_BUDGET, longest)}" if asked == "auto" else asked,
         "nll_over": setup.nll_over,
         "nll_average": "token",
         "optim": "adamw_torch_fused",
@@ -202,7 +212,7 @@ def _equal(wanted: Comparison) -> dict[str, Any]:
         "shape": wanted.shape.as_dict(),
         "pairs_per_step": wanted.pairs_per_step,
         "steps_per_round": wanted.steps_per_round,
-        "rounds": wanted.rounds,
+        "rounds": f"{wanted.rounds}, each with pairs of its own, the same for all",
         "grouped_batches": wanted.grouped_batches,
     }
 
@@ -210,6 +220,20 @@ def _equal(wanted: Comparison) -> dict[str, Any]:
 def with_layers(shape: ModelShape, layers: int | None) -> ModelShape:
     """`shape`, or the same with fewer layers."""
     return replace(shape, layers=layers) if layers else shape
+
+
+def code_version() -> str:
+    """The commit of the code that was measured, and whether anything in it was changed since; 'unknown' outside of a repository."""
+    import subprocess
+
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False).stdout.strip()
+
+    commit = git("rev-parse", "--short=12", "HEAD")
+    changed = git("status", "--porcelain", "--", "src", "benchmarks/*.py")
+    return f"{commit}{', changed since' if changed else ''}" if commit else "unknown"
 
 
 def result_file(path: Path, what: str, content: Mapping[str, Any]) -> Path:
@@ -226,6 +250,7 @@ def result_file(path: Path, what: str, content: Mapping[str, Any]) -> Path:
             versions[package] = "not installed"
     facts = environment()
     facts["libraries"] |= versions
+    facts["code"] = code_version()
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(

@@ -41,7 +41,10 @@ def notes_of(result: Mapping[str, Any]) -> list[str]:
         for name, ratio in result["ratios"].items()
     ]
     shown = ", ".join(f"{name} {loss:.6f}" for name, loss in losses["losses"].items())
-    lines.append(f"first loss: {shown}; at most {losses['largest_difference']:.1e} apart, {losses['tolerance']:.0e} is allowed")
+    if losses["largest_difference"] is None:
+        lines.append(f"first loss: {shown}; not compared: no peer took the whole step at once")
+    else:
+        lines.append(f"first loss: {shown}; at most {losses['largest_difference']:.1e} apart, {losses['tolerance']:.0e} is allowed")
     products = ", ".join(f"{name} {rate / 1e9:,.1f}" for name, rate in rates.items())
     lines.append(f"matrix products, GFLOP/s: {products}; the floor takes the best")
     lines += [f"{name.replace('_', ' ')}: {value}" for name, value in result["equal"].items() if name != "shape"]

@@ -88,6 +88,6 @@ class RunLockedError(OrpoError):
 class InterruptedRun(OrpoError):
     """A signal stopped the run at a step boundary, after a valid checkpoint."""
 
-    def __init__(self, problem: str, *, signal_number: int, **parts: str) -> None:
+    def __init__(self, problem: str, *, signal_number: int = 2, **parts: str) -> None:
         super().__init__(problem, **parts)
         self.exit_code = 128 + signal_number

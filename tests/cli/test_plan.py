@@ -23,12 +23,25 @@ def without_weights(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) 
 def test_the_parts_of_memory_add_up_to_the_total(orpo: Command, without_weights: Path, pairs_file: Path, tmp_path: Path) -> None:
     outcome = orpo("plan", "--model", without_weights, "--data", pairs_file, "--dtype", "float32")
     assert (outcome.exit_code, outcome.err) == (0, "")
-    labels = [line.split()[0] for line in outcome.out.splitlines() if line.startswith("  ")]
-    assert labels == ["weights", "gradients", "optimizer", "activations", "head", "allocator", "process", "data", "total"]
-    figures = re.findall(r"^  \w+ +([\d.]+) (GiB|MiB)", outcome.out, re.MULTILINE)
+    labels = [re.split(r"  +", line.strip())[0] for line in outcome.out.splitlines() if line.startswith("  ")]
+    assert labels == ["weights", "gradients", "optimizer", "activations", "head", "allocator slack", "this process", "data", "total"]
+    figures = re.findall(r"^  [a-z ]+? +([\d.]+) (GiB|MiB)", outcome.out, re.MULTILINE)
     *parts, total = [float(number) * (1024 if unit == "GiB" else 1) for number, unit in figures]
     assert sum(parts) == pytest.approx(total, abs=12), "rounded to 0.01 GiB"
-    for label in ("machine", "model", "dtype", "pairs", "steps", "at once", "saved", "recompute", "fits"):
+    for label in (
+        "machine",
+        "model",
+        "dtype",
+        "data",
+        "template",
+        "pairs",
+        "longest",
+        "steps",
+        "at once",
+        "padded rows",
+        "recompute",
+        "fits",
+    ):
         assert re.search(rf"^{label} ", outcome.out, re.MULTILINE), label
     assert list(tmp_path.iterdir()) == []
 
@@ -37,6 +50,25 @@ def test_json_is_one_object(orpo: Command, without_weights: Path, pairs_file: Pa
     outcome = orpo("plan", "--model", without_weights, "--data", pairs_file, "--dtype", "float32", "--json")
     read = json.loads(outcome.out)
     assert (outcome.exit_code, read["fits"], read["num_pairs"], read["max_steps"]) == (0, True, 24, 3)
+    assert read["memory_bytes"]["allocator"] > 0
+
+
+def test_the_plan_says_what_became_of_the_data_and_that_there_are_no_weights(
+    orpo: Command, tiny_llama: Path, without_weights: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"{i}?", "chosen": " yes.", "rejected": " no." if i else " yes."} for i in range(8)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ("--data", data, "--dtype", "float32", "--holdout", "2", "--template", "raw")
+    out = orpo("plan", "--model", without_weights, *arguments).out
+    assert re.search(r"^data +8 rows, 7 pairs", out, re.MULTILINE)
+    assert re.search(r"^pairs +5 to train on, 2 held out$", out, re.MULTILINE)
+    assert re.search(r"^dropped +1 x ", out, re.MULTILINE)
+    assert "no weights in this folder yet" in out
+    assert "no weights" not in orpo("plan", "--model", tiny_llama, *arguments).out
+    read = json.loads(orpo("plan", "--model", without_weights, *arguments, "--json").out)
+    assert (read["has_weights"], read["data"]["rows"], read["data"]["trained_on"], read["data"]["held_out"]) == (False, 8, 5, 2)
+    assert sum(read["data"]["dropped"].values()) == 1
 
 
 def test_what_does_not_fit_ends_with_7_and_two_flags_that_would(

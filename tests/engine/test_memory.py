@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, MambaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig, MambaConfig, MixtralConfig
 
-from orpo.engine import memory
+from orpo.engine import memory, memory_free
 from orpo.engine.attention import LAYOUT
 from orpo.engine.body import switch_to_packs
 from orpo.engine.layout import Layout, PackedExample
@@ -219,3 +220,40 @@ def test_a_model_that_loops_over_positions_is_estimated_and_says_so() -> None:
     assert model.traces(False)[0].estimated == "the model works through its positions one by one"
     assert model.traces(False)[0].kept == 64 * 32 * 4 * 2 * 34
     assert modelled().traces(False)[0].estimated == ""
+
+
+def test_a_model_that_cannot_be_counted_is_estimated_in_words_and_no_traceback_is_printed(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    config = MixtralConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=96,
+        num_local_experts=4,
+    )
+    model = memory_model(builder(config), Surroundings(torch.float32, "sgd"), row_length=16)
+    assert model.traces(False)[0].estimated == "this model cannot be counted exactly"
+    assert (capfd.readouterr(), caplog.records) == (("", ""), [])
+
+
+def test_a_container_that_is_full_leaves_nothing_and_one_without_a_limit_leaves_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    (tmp_path / "memory.max").write_text("1000\n")
+    (tmp_path / "memory.current").write_text("1200\n")
+    (tmp_path / "memory.stat").write_text("anon 1000\ninactive_file 150\n")
+    assert memory_free._container_free(tmp_path) == 0
+    monkeypatch.setattr(memory_free, "_container_free", lambda folder: 0)
+    assert memory_free.free_bytes("cpu") == 0
+    monkeypatch.setattr(memory_free, "_container_free", lambda folder: None)
+    assert memory_free.free_bytes("cpu") > 2**20
+
+
+def test_processes_on_one_machine_share_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_free, "_container_free", lambda folder: 1001)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert memory_free.free_bytes("cpu") == 250

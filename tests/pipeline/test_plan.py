@@ -11,9 +11,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config
 
-from orpo.errors import ConfigError
-from orpo.pipeline.fitting import Wanted, advice_after_failure, fitting_text
+from orpo.engine.batching import micro_batches, step_pairs
+from orpo.engine.dropout import dropout_rates
+from orpo.engine.memory import Setting
+from orpo.errors import ConfigError, OutOfMemoryError
+from orpo.pipeline.fitting import (
+    Wanted,
+    advice_after_failure,
+    fitting_text,
+    model_builder,
+    remedies,
+    run_need,
+    settled,
+    usable,
+    warning_text,
+)
+from orpo.pipeline.outcome import _memory_errors
 from orpo.pipeline.plan import RunPlan, run_plan
 from orpo.training.assemble import Plan
 from orpo.training.config import resolve_config
@@ -31,6 +46,19 @@ def without_weights(tiny_llama: Path, tmp_path: Path) -> Path:
 def planned(model: Path, data: Path, free: int | None = None, **settings: Any) -> RunPlan:
     flags = {"model": str(model), "data": [str(data)], "pairs_per_step": 4, "dtype": "float32", **settings}
     return run_plan(resolve_config(flags=flags), free=free)
+
+
+def wanted_run(model: Path, data: Path, parts: Any, *, max_steps: int = 4, **settings: Any) -> Wanted:
+    config = resolve_config(flags={"model": str(model), "data": [str(data)], "pairs_per_step": 100, **settings}).config
+    per_step = config.pairs_per_step
+    steps = Plan(
+        num_pairs=len(parts),
+        pairs_per_step=per_step,
+        steps_per_epoch=-(-len(parts) // per_step),
+        max_steps=max_steps,
+        tokens_per_micro_batch=4000,
+    )
+    return Wanted(config, 512, (), torch.float32, "cpu", parts, steps)
 
 
 def test_a_folder_without_weights_can_be_planned_and_nothing_is_written(without_weights: Path, pairs_file: Path) -> None:
@@ -109,10 +137,7 @@ def test_the_plan_is_plain_json(without_weights: Path, pairs_file: Path) -> None
 
 
 def test_after_running_out_of_memory_the_advice_needs_less_than_what_failed(without_weights: Path, pairs_file: Path) -> None:
-    parts = np.tile([20, 10, 10], (400, 1))
-    steps = Plan(num_pairs=400, pairs_per_step=100, steps_per_epoch=4, max_steps=4, tokens_per_micro_batch=4000)
-    config = resolve_config(flags={"model": str(without_weights), "data": [str(pairs_file)]}).config
-    wanted = Wanted(config, 512, (), torch.float32, "cpu", parts, steps)
+    wanted = wanted_run(without_weights, pairs_file, np.tile([20, 10, 10], (400, 1)))
     memory = wanted.memory()
     failed = memory.need(4000, checkpointing=False).new_bytes
     text = advice_after_failure(wanted, largest=4000, tokens=4000, checkpointing=False, free=2**40)
@@ -120,3 +145,85 @@ def test_after_running_out_of_memory_the_advice_needs_less_than_what_failed(with
     assert 40 <= tokens < 4000
     assert memory.need(tokens, checkpointing=False).new_bytes <= 0.8 * failed
     assert "; or " in text
+
+
+def test_the_model_that_is_counted_has_the_dropout_that_training_has(tmp_path: Path, pairs_file: Path) -> None:
+    GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=96).save_pretrained(tmp_path)
+    settings = {"model": str(tmp_path), "data": [str(pairs_file)]}
+    off, on = (
+        model_builder(resolve_config(flags={**settings, "disable_dropout": is_off}).config, 96, (), torch.float32)(False)
+        for is_off in (True, False)
+    )
+    assert dropout_rates(off) == {}
+    assert dropout_rates(on) != {}
+
+
+def test_a_chunk_is_of_the_rows_that_the_models_head_has(make_tiny_llama: Any, pairs_file: Path, tmp_path: Path) -> None:
+    wanted = wanted_run(make_tiny_llama(tmp_path / "model"), pairs_file, np.tile([20_000, 8_000, 9_000], (4, 1)))
+    padded, bare = wanted._around().chunk_bytes, replace(wanted, num_tokens=1)._around().chunk_bytes
+    assert padded == bare == 4 * 37_000 * wanted.memory().sizes.vocabulary
+
+
+def test_the_largest_micro_batch_is_that_of_all_steps(without_weights: Path, pairs_file: Path) -> None:
+    rng = np.random.default_rng(0)
+    wanted = wanted_run(without_weights, pairs_file, rng.integers(1, 40, (500, 3)), pairs_per_step=3, max_steps=400)
+    totals = wanted.parts.sum(axis=1).tolist()
+    for budget in (120, 200, 260, 350):
+        cut = [
+            micro_batches([totals[i] for i in members], budget)[0]
+            for members in (step_pairs(500, 3, seed=wanted.config.seed, step=step) for step in range(400))
+        ]
+        sizes = [
+            sum(totals[i] for i in (step_pairs(500, 3, seed=wanted.config.seed, step=step)[j] for j in bins[0]))
+            for step, bins in enumerate(cut)
+        ]
+        assert wanted.largest_micro_batch(budget) == max(sizes)
+        assert wanted.accumulates(budget) == any(len(bins) > 1 for bins in cut)
+
+
+def test_ranks_are_counted_from_the_environment(without_weights: Path, pairs_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = wanted_run(without_weights, pairs_file, np.tile([20, 10, 10], (400, 1)))
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert wanted._around().num_ranks == 4
+    assert wanted.largest_micro_batch(4000) == 1000
+    assert wanted.accumulates(1000)
+    assert not wanted.accumulates(4000)
+
+
+def test_a_run_that_does_not_fit_is_said_so_with_numbers_and_settings_that_fit(without_weights: Path, pairs_file: Path) -> None:
+    parts = np.tile([20, 10, 10], (400, 1))
+    wanted = wanted_run(without_weights, pairs_file, parts, tokens_per_micro_batch=4000, gradient_checkpointing="off")
+    need = run_need(wanted, wanted.memory(), Setting(4000, False, fits=True)).new_bytes
+    assert settled(wanted, 10 * need) == Setting(4000, False, fits=True)
+    free = round(need / 0.9) - 10
+    setting = settled(wanted, free)
+    assert setting == Setting(4000, False, fits=False), "a tenth of free memory is kept back"
+    text = warning_text(wanted, setting, free)
+    assert f"needs about {need / 2**30:.1f} GiB more memory, {free / 2**30:.1f} GiB are free" in text
+    tokens = int(text.split("tokens_per_micro_batch: ")[1].split()[0])
+    assert wanted.memory().need(tokens, checkpointing=False).new_bytes <= usable(free)
+    assert "no setting fits" in warning_text(wanted, setting, 1000)
+
+
+@pytest.mark.parametrize(("overlong", "words"), [("drop", "drops 2 of 4 pairs"), ("cut-completion", "cuts 3 completions"), ("error", "")])
+def test_a_shorter_max_length_says_what_it_takes_away(overlong: str, words: str, without_weights: Path, pairs_file: Path) -> None:
+    parts = np.array([[20, 10, 10], [20, 10, 10], [40, 4000, 4000], [40, 10, 3000]])
+    wanted = wanted_run(without_weights, pairs_file, parts, use_peft=True, overlong=overlong)
+    memory = wanted.memory()
+    free = int(0.9 * memory.need(8040, checkpointing=True).new_bytes)
+    found = remedies(wanted, memory, 8040, free, tokens=8040, checkpointing=True)
+    assert any(words in remedy.note for remedy in found) if words else found == ()
+
+
+@pytest.mark.parametrize(
+    "said", ["CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`", "can't allocate memory"]
+)
+def test_every_wording_of_out_of_memory_is_known_and_advice_that_fails_does_not_hide_it(said: str) -> None:
+    def advice() -> str:
+        raise OSError("too many open files")
+
+    with pytest.raises(OutOfMemoryError, match="out of memory: ") as caught, _memory_errors(advice):
+        raise RuntimeError(said)
+    assert "halve tokens_per_micro_batch" in str(caught.value)
+    with pytest.raises(RuntimeError, match="shapes differ"), _memory_errors(advice):
+        raise RuntimeError("shapes differ")

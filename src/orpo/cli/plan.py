@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from orpo.pipeline.plan import RunPlan
 
 BAR = 30
+WIDE = 17
 LABELS = {
     "weights": "weights",
     "gradients": "gradients",
     "optimizer": "optimizer",
     "activations": "activations",
     "head": "head",
-    "holes": "allocator",
-    "process": "process",
+    "allocator": "allocator slack",
+    "process": "this process",
     "data": "data",
 }
 
@@ -74,30 +75,37 @@ def run_plan_command(config: str | None, flags: dict[str, Any], *, as_json: bool
 
 def show_plan(found: RunPlan) -> None:
     """Prints what the run does, then its memory by part, then whether it fits."""
+    from orpo.pipeline.fitting import KEPT_BACK, fitting_text, shown
+
     work = found.work
     trained = f"{found.num_parameters / 1e6:,.2f} M parameters, {found.num_trained / 1e6:,.2f} M trained"
     at_once = f"at most {found.tokens_per_micro_batch:,} tokens at once (largest {work.largest_micro_batch:,})"
     _say("machine", found.machine)
     _say("model", f"{found.model}: {trained}")
+    if not found.has_weights:
+        _say("note", "no weights in this folder yet")
+    for line in found.data_lines:
+        typer.echo(line)
     _say("dtype", f"{found.dtype} ({found.dtype_reason})")
-    _say("pairs", f"{work.num_pairs:,}, the longest {work.longest_pair:,} tokens, its longest row {work.longest_row:,}")
+    _say("longest", f"{work.longest_pair:,} tokens in a pair, {work.longest_row:,} in a row (a prompt with one answer)")
     _say(
         "steps", f"{work.max_steps:,} of {work.pairs_per_step:,} pairs, {work.tokens_per_step:,.0f} tokens each, {work.num_tokens:,} in all"
     )
     _say("at once", f"{at_once}, {work.micro_batches_per_step:.1f} micro-batches a step")
     _say(
-        "saved", f"{work.padding_share:.0%} padding in padded rows; {work.shared_share:.0%} of real tokens computed once in place of twice"
+        "padded rows",
+        f"not used here; a padded trainer: {work.padding_share:.0%} of its tokens are padding, "
+        f"{work.shared_share * (1 - work.padding_share):.0%} a second copy of prompts",
     )
     _say("recompute", "on (gradient checkpointing)" if found.checkpointing else "off")
     _say("memory", f"peak in the {found.need.moment}" + (f"; roughly estimated: {found.estimated}" if found.estimated else ""))
     for name, num in found.need.parts.items():
         typer.echo(_part_line(LABELS[name], num, found.need.peak_bytes))
-    typer.echo(f"  {'total':<13}{_gib(found.need.peak_bytes)} of {_gib(found.available_bytes).strip()} available")
+    available = f"{_gib(found.available_bytes).strip()} available ({KEPT_BACK:.0%} of what is free is kept back)"
+    typer.echo(f"  {'total':<{WIDE}}{_gib(found.need.peak_bytes)} of {available}")
     if found.fits:
         _say("fits", f"yes, {_gib(found.available_bytes - found.need.peak_bytes).strip()} to spare")
         return
-    from orpo.pipeline.fitting import fitting_text, shown
-
     _say("fits", f"no, {_gib(found.need.peak_bytes - found.available_bytes).strip()} too much")
     for remedy in found.remedies:
         settings = " ".join(
@@ -114,7 +122,7 @@ def _say(label: str, text: str) -> None:
 
 def _part_line(label: str, num: int, peak: int) -> str:
     # The peak holds the weights, so it is not 0.
-    return f"  {label:<13}{_gib(num)}  {'█' * round(BAR * num / peak)}".rstrip()
+    return f"  {label:<{WIDE}}{_gib(num)}  {'█' * round(BAR * num / peak)}".rstrip()
 
 
 def _gib(num: int) -> str:

@@ -158,6 +158,10 @@ def _attend(
     """Attention of one sequence, causal where there is no mask: [1, heads, queries, head_dim]."""
     if softcap is None and sinks is None:
         grouped = query.shape[1] != key.shape[1]
+        if grouped and query.is_cuda and (mask is not None or query.dtype == torch.float32):
+            # No fused kernel takes grouped heads with a mask there; the plain one would keep every score for the backward pass.
+            groups, grouped = query.shape[1] // key.shape[1], False
+            key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=grouped)
     return _attend_with_scores(query, key, value, mask, scale=scale, softcap=softcap, sinks=sinks)
 

@@ -91,11 +91,12 @@ class _Blocks(torch.autograd.Function):
         # Autocast would turn the fp32 products of the scores into bf16 ones.
         with torch.autocast("cpu", enabled=False):
             wide_keys = keys.to(_wide(keys))
+            scaled = queries.to(wide_keys.dtype) * scale
             for segment in _segments(layout, window):
                 seen, seen_values = segment.keys(wide_keys), segment.keys(values)
                 for start, size, low, high in segment.blocks:
                     rows = slice(segment.first + start, segment.first + start + size)
-                    weights = _weights(queries[:, rows], seen[:, low:high], layout, scale, window).to(query.dtype)
+                    weights = _weights(scaled[:, rows], seen[:, low:high], layout, window).to(query.dtype)
                     part = torch.bmm(weights, seen_values[:, low:high])
                     out[rows] = part.view(num_groups, size, heads_per_group, -1).transpose(0, 1)
                     if segment.is_kept:
@@ -130,7 +131,7 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             if segment.is_kept:
                 weights = next(remembered)
             else:
-                weights = _weights(queries[:, rows], wide_seen[:, low:high], ctx.layout, ctx.scale, ctx.window)
+                weights = _weights(queries[:, rows].to(wide) * ctx.scale, wide_seen[:, low:high], ctx.layout, ctx.window)
             to_scores = torch.bmm(scaled[:, rows].flatten(1, 2), wide_seen_values[:, low:high].transpose(1, 2))
             to_scores = to_scores.sub_(drift[:, rows].flatten(1, 2)[..., None]).mul_(weights).to(dtype)
             to_query[:, rows] = torch.bmm(to_scores, seen[:, low:high]).view_as(to_query[:, rows])
@@ -140,10 +141,10 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return as_query, to_key.to(dtype)[None], to_value.to(dtype)[None]
 
 
-def _weights(queries: Tensor, keys: Tensor, layout: Layout, scale: float, window: int | None) -> Tensor:
-    """Attention weights [kv heads, size * heads per group, keys], fp32, of a block of queries [kv heads, size, heads per group, D]."""
-    _, size, heads_per_group, _ = queries.shape
-    scores = torch.bmm((queries.to(keys.dtype) * scale).flatten(1, 2), keys.transpose(1, 2))
+def _weights(scaled: Tensor, keys: Tensor, layout: Layout, window: int | None) -> Tensor:
+    """Attention weights [kv heads, size * heads per group, keys], fp32, of scaled queries [kv heads, size, heads per group, D]."""
+    _, size, heads_per_group, _ = scaled.shape
+    scores = torch.bmm(scaled.flatten(1, 2), keys.transpose(1, 2))
     # Without a window only the corner where queries meet themselves holds anything to hide.
     width = size if window is None else keys.shape[1]
     scores[..., -width:] += _hidden(layout, size, width, window, heads_per_group, scores.dtype)

@@ -51,7 +51,7 @@ def attend_flex(
     if sinks is not None:
         share = torch.sigmoid(aux.lse.float() - sinks.float().reshape(1, -1, 1))
         out = (out.float() * share[..., None]).to(value.dtype)
-    attended: Tensor = out.transpose(1, 2)
+    attended: Tensor = out.transpose(1, 2).contiguous()
     return attended
 
 

@@ -4,7 +4,7 @@
     head of the model    + what the forward pass kept + one chunk of logits + the head's gradient + earlier gradients
     backward pass        + the most that the body holds in it + the head's gradient + gradients so far
     optimizer step       + all gradients + the optimizer's own work space
-    on a CPU             + holes that the C library leaves between numbers of different life
+    on a CPU             + allocator slack: holes that the C library leaves between numbers of different life
     peak                 the most of the three moments; from the second step on, when the optimizer's state exists
 
 The body's share is counted by memory_trace.py at three sizes and interpolated; being a maximum of straight lines, it is never below the
@@ -47,13 +47,13 @@ class MemoryNeed:
     head: int
     process: int
     data: int
-    holes: int
+    allocator: int
     moment: str
 
     @property
     def parts(self) -> dict[str, int]:
         """Name -> bytes, in the order in which people read them."""
-        names = ("weights", "gradients", "optimizer", "activations", "head", "holes", "process", "data")
+        names = ("weights", "gradients", "optimizer", "activations", "head", "allocator", "process", "data")
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -103,7 +103,7 @@ class MemoryModel:
             head=0,
             process=around.process,
             data=around.data,
-            holes=min(MOST_HOLES, round(HOLES_SHARE[checkpointing] * body.made / sizes.num_layers)) if around.device == "cpu" else 0,
+            allocator=min(MOST_HOLES, round(HOLES_SHARE[checkpointing] * body.made / sizes.num_layers)) if around.device == "cpu" else 0,
             moment="optimizer step",
         )
         moments = [

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
 
 
 def free_bytes(device: str) -> int:
-    """Free memory of the device that trains: of the GPU, or of this machine within the limits that a container sets."""
+    """Free memory for this process: of its GPU; or its share, as one of LOCAL_WORLD_SIZE, of this machine within a container's limits."""
     if device == "cuda":
         free: int = torch.cuda.mem_get_info()[0]
         return free
     import psutil
 
     free = int(psutil.virtual_memory().available)
-    return min(free, _container_free(Path("/sys/fs/cgroup")) or free)
+    left = _container_free(Path("/sys/fs/cgroup"))
+    return (free if left is None else min(free, left)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def process_bytes(device: str) -> int:

@@ -6,6 +6,7 @@ its first use to its release. Activations, gradients, casts of autocast and what
 
 from __future__ import annotations
 
+import logging
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -136,13 +137,24 @@ def _fake_model(build: Callable[[], nn.Module], device: str) -> Iterator[nn.Modu
     try:
         with torch.device("meta"):
             model = build()
-        with FakeTensorMode(), torch.device(device):
+        with _quiet_fake_tensors(), FakeTensorMode(), torch.device(device):
             _make_fake(model)
             yield model
     except Uncountable:
         raise
     except Exception as error:  # fake tensors end in many kinds of errors, most of them private to torch
-        raise Uncountable(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
+        raise Uncountable("this model cannot be counted exactly") from error
+
+
+@contextmanager
+def _quiet_fake_tensors() -> Iterator[None]:
+    """Nothing; torch logs a traceback for what becomes Uncountable, and a user would take it for a failure."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def model_sizes(build: Callable[[], nn.Module]) -> ModelSizes:

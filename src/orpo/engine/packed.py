@@ -21,8 +21,16 @@ Share = Callable[[PairLogps], Tensor]
 """Log-probs of some pairs -> their share of a step's loss, a scalar. A sum over pairs, or the head makes its gradients later."""
 
 
-CHUNK_BYTES = 2**28
-"""fp32 logits that are alive at a time."""
+CHUNK_BYTES = 2**26
+"""fp32 logits that are alive at a time: at 64 MiB products run at their full rate on a CPU, and little memory is gained by fewer."""
+
+MOST_CHUNK_BYTES = {"cpu": 3 * 2**27, "cuda": 2**31}
+"""How far a chunk may grow so that the longest pair goes into it whole and the head makes its gradients in one pass."""
+
+
+def chunk_bytes_for(longest: int, vocabulary: int, device: str) -> int:
+    """fp32 logits to hold at a time for pairs of up to `longest` distinct tokens: all of such a pair's, within limits."""
+    return max(CHUNK_BYTES, min(4 * longest * vocabulary, MOST_CHUNK_BYTES.get(device, MOST_CHUNK_BYTES["cpu"])))
 
 
 def packed_hidden(causal: Any, batch: PackedBatch) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 
 from orpo.core.logps import CompletionLogps, PairLogps
 from orpo.core.tokens import TokenIds, TokenizedExample
+
+RowLogps = Callable[[Any, TokenIds, TokenIds], Tensor]
+"""(model, prompt, completion) -> log-probs of all tokens of the row but its first."""
 
 
 def row_logps(model: nn.Module, prompt_ids: TokenIds, completion_ids: TokenIds) -> Tensor:
@@ -23,15 +27,17 @@ def row_logps(model: nn.Module, prompt_ids: TokenIds, completion_ids: TokenIds) 
     return torch.log_softmax(logits, dim=-1).gather(-1, row[1:, None]).squeeze(-1)
 
 
-def pair_logps(model: nn.Module, examples: Sequence[TokenizedExample], *, with_prompt: bool = True) -> PairLogps:
+def pair_logps(
+    model: nn.Module, examples: Sequence[TokenizedExample], *, with_prompt: bool = True, row: RowLogps | None = None
+) -> PairLogps:
     """Summed log-probs (fp64 [P]) and token counts of chosen, rejected and prompt for each pair. At least one pair.
 
-    `prompt` is None unless `with_prompt`. The prompt's own log-probs are taken from the chosen row; both rows give the same, for
-    attention is causal.
+    `prompt` is None unless `with_prompt`; `row` may compute a row's log-probs in another way. The prompt's own log-probs are taken
+    from the chosen row; both rows give the same, for attention is causal.
     """
     sums: list[tuple[Tensor, Tensor, Tensor]] = []
     for example in examples:
-        chosen, rejected = (row_logps(model, example.prompt_ids, completion) for completion in example.completions)
+        chosen, rejected = ((row or row_logps)(model, example.prompt_ids, completion) for completion in example.completions)
         predicted = len(example.prompt_ids) - 1
         sums.append((chosen[predicted:].double().sum(), rejected[predicted:].double().sum(), chosen[:predicted].double().sum()))
     chosen_total, rejected_total, prompt_total = (torch.stack(column) for column in zip(*sums, strict=True))

@@ -10,23 +10,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from orpo.core.logps import PairLogps
 from orpo.core.records import Source
-from orpo.core.tokens import TokenizedExample
-from orpo.engine.body import causal_model
+from orpo.core.tokens import TokenIds, TokenizedExample
+from orpo.engine.body import causal_model, layer_stack
 from orpo.engine.dropout import dropout_rates
+from orpo.engine.head import token_logps
+from orpo.engine.head_of import head_of
 from orpo.engine.model import PairLogpsModel
+from orpo.engine.packed import CHUNK_BYTES
 from orpo.engine.paths import Choice, Path
-from orpo.engine.plain import pair_logps, row_logps
-from orpo.errors import ConfigError
+from orpo.engine.plain import RowLogps, pair_logps, row_logps
+from orpo.errors import ConfigError, OrpoError
 
 WINDOWS = (
     *("sliding_window", "sliding_window_size", "attention_window_size", "window_size", "local_attention"),
     *("attention_chunk_size", "index_topk"),
 )
 """Attributes of configs that bound how far back, or at how many tokens, a layer looks."""
+
+HALF_LOGITS = 0.1
+"""How far the mean log-prob of 23 tokens may lie from that of the model's own bf16 logits (steps of 0.125 at 16), in nats."""
 
 EXACT = 2e-5
 """How far mean log-probs may lie from those of single rows where products run in fp32 or better, in nats."""
@@ -42,10 +48,45 @@ def choose_path(body: nn.Module, *, longest: int, dtype: torch.dtype = torch.flo
     _refuse_config(body)
     with _undisturbed(body), torch.no_grad(), _autocast(body, dtype):
         examples = check_pairs(causal_model(body), longest=longest)
-        oracle = pair_logps(causal_model(body), examples)
-        allowed = EXACT if is_exact(body, dtype) else rounding(causal_model(body), examples, oracle)
-        _refuse_lookahead(causal_model(body), examples, oracle, allowed)
+        causal = causal_model(body)
+        row, why_plain = _row_by_fused_head(causal, EXACT if is_exact(body, dtype) else HALF_LOGITS)
+        oracle = pair_logps(causal, examples, row=row)
+        allowed = EXACT if is_exact(body, dtype) else rounding(causal, examples, oracle, row)
+        _refuse_lookahead(causal, examples, oracle, allowed, row)
+        if why_plain:
+            return Choice(Path.PLAIN, ((Path.SHARED, why_plain),))
         return _first_right(body, examples, oracle, allowed)
+
+
+def _row_by_fused_head(causal: Any, allowed: float) -> tuple[RowLogps, str]:
+    """How the oracle scores a row, and why the fused head cannot be used ('' where it can).
+
+    Rows go through the model's own layers alone; its own logits are compared with the fused head's once, on a short row. So a long row
+    never makes all its logits, and in bf16 the rounding of logits is not taken for an error of a path.
+    """
+    ids = np.random.default_rng(1).integers(0, causal.config.get_text_config().vocab_size, size=24, dtype=np.int32)
+    try:
+        fused, own = fused_row_logps(causal, ids[:8], ids[8:]), row_logps(causal, ids[:8], ids[8:])
+    except (OrpoError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # a head or a model of another kind: its own forward is what is left
+        return row_logps, _in_words(error)
+    difference = float((fused.double() - own.double()).mean().abs())
+    if difference <= allowed:
+        return fused_row_logps, ""
+    return row_logps, f"the fused head differs by {difference:.2g} from the model's own logits (allowed {allowed:g})"
+
+
+def fused_row_logps(causal: Any, prompt_ids: TokenIds, completion_ids: TokenIds) -> Tensor:
+    """As `plain.row_logps`, by the fused head on the hidden states of one unpadded row."""
+    row = torch.from_numpy(np.concatenate([prompt_ids, completion_ids]).astype(np.int64)).to(causal.device)
+    hidden = layer_stack(causal)(input_ids=row[None], use_cache=False).last_hidden_state[0, :-1]
+    return token_logps(hidden, head_of(causal), row[1:], chunk_bytes=CHUNK_BYTES)
+
+
+def _in_words(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:160] if lines else 'no message'}"
 
 
 @contextmanager
@@ -84,11 +125,11 @@ def _refuse_config(body: nn.Module) -> None:
         )
 
 
-def _refuse_lookahead(causal: Any, examples: list[TokenizedExample], oracle: PairLogps, allowed: float) -> None:
+def _refuse_lookahead(causal: Any, examples: list[TokenizedExample], oracle: PairLogps, allowed: float, row: RowLogps) -> None:
     """Nothing; raises ConfigError where a prompt's log-probs depend on the answer behind it: such a model sees what it should predict."""
     assert oracle.prompt is not None, "asked for"
     # An answer of the same length: some models choose among equal scores by the length of a row.
-    beside_other = [row_logps(causal, e.prompt_ids, e.completions[0][::-1])[: len(e.prompt_ids) - 1].double().mean() for e in examples]
+    beside_other = [row(causal, e.prompt_ids, e.completions[0][::-1])[: len(e.prompt_ids) - 1].double().mean() for e in examples]
     difference = float((torch.stack(beside_other) - oracle.prompt.mean).abs().max())
     if difference > allowed:
         raise ConfigError(
@@ -122,8 +163,12 @@ def _why_not(body: nn.Module, path: Path, examples: list[TokenizedExample], orac
         # A pass in training mode: attention refuses its own dropout there, and a router may draw its experts at random.
         body.train()
         trained = model(examples)
+    except (OrpoError, torch.OutOfMemoryError, MemoryError):
+        raise  # a signal, or memory: it says nothing about the path
     except Exception as error:  # any failure of a model's own code on packs means that it cannot take them, and is shown
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error).strip() else 'no message'}"
+        if "can't allocate memory" in str(error):
+            raise
+        return _in_words(error)
     finally:
         body.eval()
         model.release()
@@ -145,14 +190,14 @@ def is_exact(body: nn.Module, dtype: torch.dtype) -> bool:
     return exact and (not weights.is_cuda or dtype == torch.float32)
 
 
-def rounding(causal: Any, examples: list[TokenizedExample], oracle: PairLogps) -> float:
+def rounding(causal: Any, examples: list[TokenizedExample], oracle: PairLogps, row: RowLogps = row_logps) -> float:
     """How far mean log-probs may lie from those of single rows in bf16 or fp16, in nats: a tenth of what the prompt is worth, in bounds.
 
     A model that hardly heeds its prompts (untrained, or with small logits) would pass with a broken attention if all were allowed
     what rounding explains in a trained one. What a prompt is worth: the change of an answer's mean log-prob behind the prompt reversed.
     """
     backwards = [replace(e, prompt_ids=np.ascontiguousarray(e.prompt_ids[::-1])) for e in examples]
-    other = pair_logps(causal, backwards)
+    other = pair_logps(causal, backwards, row=row)
     pairs = ((other.chosen, oracle.chosen), (other.rejected, oracle.rejected))
     worth = float(torch.cat([(left.mean - right.mean).abs() for left, right in pairs]).max())
     return min(max(0.1 * worth, 2e-3), 3e-2)
@@ -170,9 +215,9 @@ def largest_difference(found: PairLogps, oracle: PairLogps) -> float:
 def check_pairs(causal: Any, *, longest: int) -> list[TokenizedExample]:
     """Two random pairs of unlike lengths: one past, one up to the longest of the model's bounds that a row of `longest` tokens exceeds."""
     text = causal.config.get_text_config()
-    bound = max((size for size in _bounds(text) if size < longest), default=0)
-    positions = getattr(text, "max_position_embeddings", None) or longest
-    past, up_to = (bound + 5, max(6, bound - 14)) if bound and bound + 30 <= positions else (13, 6)
+    positions = getattr(text, "max_position_embeddings", None) or longest + 30
+    bound = max((size for size in _bounds(text) if size < longest and size + 30 <= positions), default=0)
+    past, up_to = (bound + 5, max(6, bound - 14)) if bound else (13, 6)
     generator = np.random.default_rng(0)
     lengths = ((past, 11, 7), (up_to, 5, 14))
     return [_random_pair(generator, int(text.vocab_size), *parts) for parts in lengths]

@@ -59,19 +59,22 @@ def pair_scores(
 
     The model's mode is put back afterwards.
     """
-    was_training = body.training
+    training = [module for module in body.modules() if module.training]
     longest = max((len(e.prompt_ids) + len(completion) for e in examples for completion in e.completions), default=0)
     model = PairLogpsModel(body, path=choose_path(body, longest=longest).path, with_prompt=False).eval()
     scores: list[PairScore] = []
-    with torch.no_grad():
-        for batch in in_order(examples, tokens_at_once):
-            logps = model(batch)
-            for example, chosen, rejected in zip(batch, logps.chosen.mean.tolist(), logps.rejected.mean.tolist(), strict=True):
-                lengths = [len(completion) for completion in example.completions]
-                scores.append(PairScore(str(example.source), chosen, rejected, lengths[0], lengths[1]))
-                tick()
-    model.release()
-    body.train(was_training)
+    try:
+        with torch.no_grad():
+            for batch in in_order(examples, tokens_at_once):
+                logps = model(batch)
+                for example, chosen, rejected in zip(batch, logps.chosen.mean.tolist(), logps.rejected.mean.tolist(), strict=True):
+                    lengths = [len(completion) for completion in example.completions]
+                    scores.append(PairScore(str(example.source), chosen, rejected, lengths[0], lengths[1]))
+                    tick()
+    finally:
+        model.release()
+        for module in training:
+            module.training = True
     return scores
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,21 +13,29 @@ import transformers
 from numpy.typing import NDArray
 
 from orpo.data.store import Lengths
+from orpo.engine.batching import largest_micro_batch
+from orpo.engine.dropout import disable_dropout
 from orpo.engine.memory import (
     SHARE_OF_FREE,
     MemoryModel,
+    MemoryNeed,
+    Setting,
     Surroundings,
     chosen_setting,
     memory_model,
     rough_memory_model,
 )
 from orpo.engine.memory_free import process_bytes
+from orpo.engine.packed import chunk_bytes_for
 from orpo.training import models
 from orpo.training.assemble import Plan, enable_checkpointing
 from orpo.training.config import TrainConfig
 
 NO_DOUBT = 2.0
 """A run that fits this many times by a rough estimate fits."""
+
+KEPT_BACK = 0.1
+"""Share of free memory that a run is not planned to use: the account of its memory is off by a few per cent."""
 
 SMALLEST_CUT = 0.125
 """A max_length below this share of the longest row is not offered: it would be another data set."""
@@ -65,6 +74,30 @@ class Wanted:
         """Tokens of the longest prompt with one completion."""
         return int(row_lengths(self.parts).max())
 
+    @property
+    def num_ranks(self) -> int:
+        """Processes that train together."""
+        return int(os.environ.get("WORLD_SIZE", "1"))
+
+    def largest_micro_batch(self, budget: int) -> int:
+        """The most tokens that any rank computes at once in any step of the run."""
+        totals = self.parts.sum(axis=1)
+        members = self._largest(totals.tolist(), budget, num_ranks=self.num_ranks)
+        return int(totals[members].sum())
+
+    def accumulates(self, budget: int) -> bool:
+        """Whether a rank may have several micro-batches in a step; exact for one rank, never wrongly false for more.
+
+        Any two bins of a best-fit cut hold more than one budget together: k bins hold more than k budgets / 2.
+        """
+        totals = self.parts.sum(axis=1)
+        largest_step = int(totals[self._largest(totals.tolist(), int(totals.sum()), num_ranks=1)].sum())
+        return 2 * largest_step > (self.num_ranks + 1) * budget
+
+    def _largest(self, totals: list[int], budget: int, *, num_ranks: int) -> list[int]:
+        pairs, seed, steps = self.config.pairs_per_step, self.config.seed, range(self.steps.max_steps)
+        return largest_micro_batch(totals, pairs, budget, seed=seed, steps=steps, num_ranks=num_ranks)
+
     def memory(self) -> MemoryModel:
         """The memory of a step of this run, counted: seconds for a large model."""
         return memory_model(self._builder(), self._around(), row_length=self.longest_row)
@@ -77,10 +110,13 @@ class Wanted:
         return model_builder(self.config, self.num_tokens, self.new_ids, self.dtype)
 
     def _around(self) -> Surroundings:
+        vocabulary = max(self.num_tokens, models.load_shape(str(self.config.model)).vocabulary)
         return Surroundings(
             dtype=self.dtype,
             optimizer=self.config.optim,
             device=self.device,
+            num_ranks=self.num_ranks,
+            chunk_bytes=chunk_bytes_for(self.longest, vocabulary, self.device),
             process=process_bytes(self.device),
             data=0 if self.device == "cuda" else 4 * int(self.parts.sum()),
         )
@@ -95,6 +131,8 @@ def model_builder(config: TrainConfig, num_tokens: int, new_ids: Sequence[int], 
         body = transformers.AutoModelForCausalLM.from_config(architecture, dtype=dtype if config.use_peft else torch.float32)
         if new_ids and num_tokens > body.get_input_embeddings().weight.shape[0]:
             body.resize_token_embeddings(num_tokens, mean_resizing=False)
+        if config.disable_dropout:
+            disable_dropout(body)
         if config.use_peft:
             body = models.with_lora(body, config, new_ids=new_ids)
         if checkpointing:
@@ -116,8 +154,13 @@ def row_lengths(parts: PartLengths) -> PartLengths:
     return rows
 
 
-def settled(wanted: Wanted, free: int, *, memory: Callable[[], MemoryModel] | None = None) -> tuple[int, bool]:
-    """Tokens at once and checkpointing, for what the settings leave to 'auto', in `free` bytes.
+def usable(free: int) -> int:
+    """What a run may be planned to use of `free` bytes."""
+    return int(free * (1 - KEPT_BACK))
+
+
+def settled(wanted: Wanted, free: int, *, memory: Callable[[], MemoryModel] | None = None) -> Setting:
+    """Tokens at once and checkpointing, for what the settings leave to 'auto', in `free` bytes, and whether the run fits with them.
 
     The model is counted (by `memory`, once made) only where a rough estimate leaves doubt.
     """
@@ -127,14 +170,36 @@ def settled(wanted: Wanted, free: int, *, memory: Callable[[], MemoryModel] | No
     if wanted.device == "cuda":
         at_most = int(np.sort(wanted.parts.sum(axis=1))[-config.pairs_per_step :].sum())
     choice = {"auto": None, "on": True, "off": False}[config.gradient_checkpointing]
-    if choice is not None and given is not None:
-        return given, choice
     asked = given or max(at_most, wanted.longest)
     rough = wanted.rough_memory().need(asked, checkpointing=bool(choice)).new_bytes
     if NO_DOUBT * rough <= SHARE_OF_FREE[wanted.device] * free:
-        return asked, bool(choice)
-    setting = chosen_setting((memory or wanted.memory)(), free, longest=wanted.longest, at_most=at_most, budget=given, checkpointing=choice)
-    return setting.tokens, setting.checkpointing
+        return Setting(asked, bool(choice), fits=True)
+    counted = (memory or wanted.memory)()
+    if choice is not None and given is not None:
+        return _with_fits(wanted, counted, Setting(given, choice, fits=True), free)
+    setting = chosen_setting(counted, free, longest=wanted.longest, at_most=at_most, budget=given, checkpointing=choice)
+    return _with_fits(wanted, counted, setting, free)
+
+
+def _with_fits(wanted: Wanted, memory: MemoryModel, setting: Setting, free: int) -> Setting:
+    """`setting`; it fits where the largest micro-batch that the run will have does."""
+    return replace(setting, fits=run_need(wanted, memory, setting).new_bytes <= usable(free))
+
+
+def run_need(wanted: Wanted, memory: MemoryModel, setting: Setting) -> MemoryNeed:
+    """The need of the largest micro-batch of the run with `setting`."""
+    tokens, accumulates = wanted.largest_micro_batch(setting.tokens), wanted.accumulates(setting.tokens)
+    return memory.need(tokens, checkpointing=setting.checkpointing, accumulates=accumulates)
+
+
+def warning_text(wanted: Wanted, setting: Setting, free: int) -> str:
+    """What to say of a run that does not fit with `setting`: what it needs, what is free, and up to two settings that would fit."""
+    memory = wanted.memory()
+    need = run_need(wanted, memory, setting).new_bytes
+    largest = wanted.largest_micro_batch(setting.tokens)
+    found = remedies(wanted, memory, largest, free, tokens=setting.tokens, checkpointing=setting.checkpointing)
+    what = f"this run needs about {need / 2**30:.1f} GiB more memory, {free / 2**30:.1f} GiB are free"
+    return f"{what}; would fit: {fitting_text(found)}" if found else f"{what}; {fitting_text(found)}"
 
 
 def remedies(wanted: Wanted, memory: MemoryModel, largest: int, free: int, *, tokens: int, checkpointing: bool) -> tuple[Remedy, ...]:
@@ -145,7 +210,7 @@ def remedies(wanted: Wanted, memory: MemoryModel, largest: int, free: int, *, to
     config, found = wanted.config, list[Remedy]()
 
     def offer(changed: MemoryModel, settings: dict[str, Any], note: str, *, recompute: bool, longest: int) -> None:
-        most = changed.tokens_that_fit(free, checkpointing=recompute, at_most=max(tokens, longest))
+        most = changed.tokens_that_fit(usable(free), checkpointing=recompute, at_most=max(tokens, longest))
         if most < longest or len(found) == 2:
             return
         if most < tokens:
@@ -160,16 +225,29 @@ def remedies(wanted: Wanted, memory: MemoryModel, largest: int, free: int, *, to
         offer(memory, {"gradient_checkpointing": "on"}, f"{same}; a third more arithmetic", recompute=True, longest=wanted.longest)
     light: dict[str, Any] = {} if config.use_peft else {"use_peft": True}
     if light and len(found) < 2:
-        memory = replace(wanted, config=replace(config, use_peft=True)).memory()
+        wanted = replace(wanted, config=replace(config, use_peft=True))
+        memory = wanted.memory()
         for recompute in (False, True):
             settings = {**light, "gradient_checkpointing": "on" if recompute else "off"}
             offer(memory, settings, "trains adapters in place of all weights", recompute=recompute, longest=wanted.longest)
-    for cut in shorter_lengths(wanted.parts) if len(found) < 2 else ():
-        kept = wanted.parts[row_lengths(wanted.parts) <= cut]
-        note = f"drops {len(wanted.parts) - len(kept):,} of {len(wanted.parts):,} pairs"
+    for cut in shorter_lengths(wanted.parts) if len(found) < 2 and config.overlong != "error" else ():
+        kept, note = _cut(wanted.parts, cut, cuts_completions=config.overlong == "cut-completion")
         settings = {**light, "max_length": cut, "gradient_checkpointing": "on"}
-        offer(memory, settings, note, recompute=True, longest=int(kept.sum(axis=1).max()))
+        changed = replace(wanted, parts=kept)  # shorter rows are counted anew: a trace says nothing below its own row
+        offer(changed.memory(), settings, note, recompute=True, longest=changed.longest)
     return tuple(found)
+
+
+def _cut(parts: PartLengths, length: int, *, cuts_completions: bool) -> tuple[PartLengths, str]:
+    """What max_length `length` leaves of `parts`, and how much that takes away, in words."""
+    if not cuts_completions:
+        kept: PartLengths = parts[row_lengths(parts) <= length]
+        return kept, f"drops {len(parts) - len(kept):,} of {len(parts):,} pairs"
+    room = length - parts[:, :1]
+    cut: PartLengths = np.concatenate([parts[:, :1], np.minimum(parts[:, 1:], room)], axis=1)[room[:, 0] > 0]
+    num_cut = int((parts[:, 1:] > room)[room[:, 0] > 0].sum())
+    dropped = f", drops {len(parts) - len(cut):,} of {len(parts):,} pairs" if len(cut) < len(parts) else ""
+    return cut, f"cuts {num_cut:,} completions{dropped}"
 
 
 def shorter_lengths(parts: PartLengths) -> list[int]:

@@ -43,6 +43,10 @@ def _record(run_dir: Path, error: BaseException, *, seconds: float) -> None:
     write_pages(run_dir, lambda _: None)
 
 
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch says in a RuntimeError that is none of its OutOfMemoryError: the allocator of a CPU, a kernel's launch, cuBLAS's handle."""
+
+
 @contextmanager
 def _memory_errors(advice: Callable[[], str]) -> Iterator[None]:
     """Out of memory becomes a message with two settings that need less and compute the same."""
@@ -51,7 +55,8 @@ def _memory_errors(advice: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        is_plain = isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
+        if is_plain and not any(said in str(error) for said in OUT_OF_MEMORY):
             raise
         raise OutOfMemoryError(
             f"out of memory: {str(error).splitlines()[0] if str(error) else 'an allocation failed'}",
@@ -61,10 +66,10 @@ def _memory_errors(advice: Callable[[], str]) -> Iterator[None]:
 
 
 def _fitting(advice: Callable[[], str]) -> str:
-    """What `advice` says; where there is no memory left even to work that out, what always needs less."""
+    """What `advice` says; where that cannot be worked out any more, what always needs less."""
     try:
         return advice()
-    except (MemoryError, RuntimeError):
+    except Exception:  # whatever goes wrong here must not hide that memory ran out
         return "halve tokens_per_micro_batch, or set gradient_checkpointing: on; both leave the result the same"
 
 

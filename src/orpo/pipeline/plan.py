@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,15 +13,18 @@ from orpo.engine.batching import micro_batches, step_pairs
 from orpo.engine.memory import MemoryNeed
 from orpo.engine.memory_free import free_bytes
 from orpo.engine.precision import choose_precision
-from orpo.pipeline.fitting import Remedy, Wanted, part_lengths, remedies, row_lengths, settled
-from orpo.pipeline.prepare import checked_data, split_pairs, store_and_template
+from orpo.pipeline.fitting import Remedy, Wanted, part_lengths, remedies, row_lengths, run_need, settled, usable
+from orpo.pipeline.prepare import _data_report, _say_data, checked_data, split_pairs, store_and_template
 from orpo.training import models
 from orpo.training.assemble import plan
 from orpo.training.config import ResolvedConfig
 from orpo.training.environment import environment, machine_line
 
 STEPS_SEEN = 2000
-"""Steps whose micro-batches are looked at: enough for averages, quick for a million pairs."""
+"""Steps whose micro-batches are averaged: quick for a million pairs. The largest is that of all steps."""
+
+DATA_SHOWN = ("rows", "pairs", "shape", "trained_on", "held_out", "dropped", "warnings", "template")
+"""What `--json` repeats of the data report; `orpo check` has the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +47,18 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What `orpo plan` shows. `available_bytes` is what is free and what this process holds already."""
+    """What `orpo plan` shows. `available_bytes` is what may be used of what is free, and what this process holds already.
+
+    `data` is what data_report.json would say, `data_lines` the same as training prints it.
+    """
 
     machine: str
     model: str
     num_parameters: int
     num_trained: int
+    has_weights: bool
+    data: Mapping[str, Any]
+    data_lines: tuple[str, ...]
     dtype: str
     dtype_reason: str
     checkpointing: bool
@@ -72,6 +83,8 @@ class RunPlan:
             "model": self.model,
             "parameters": self.num_parameters,
             "trained_parameters": self.num_trained,
+            "has_weights": self.has_weights,
+            "data": {name: self.data[name] for name in DATA_SHOWN},
             "dtype": self.dtype,
             "gradient_checkpointing": self.checkpointing,
             "tokens_per_micro_batch": self.tokens_per_micro_batch,
@@ -96,7 +109,7 @@ def run_plan(resolved: ResolvedConfig, *, free: int | None = None) -> RunPlan:
     store, template = store_and_template(data)
     models.check_tokenizer(tokenizer, shape, str(config.model), num_new=len(template.new_tokens))
     held = checked_data(config, config.eval_data, tokenizer, max_length=max_length, template=template) if config.eval_data else None
-    part, _ = split_pairs(config, data, held)
+    part, held_out = split_pairs(config, data, held)
     parts = part_lengths(store.lengths, part.indices)
     steps = plan(config, parts.sum(axis=1).tolist())
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -104,51 +117,59 @@ def run_plan(resolved: ResolvedConfig, *, free: int | None = None) -> RunPlan:
     free = free_bytes(device) if free is None else free
     wanted = Wanted(config, len(tokenizer), tuple(template.new_token_ids), precision.dtype, device, parts, steps)
     memory = wanted.memory()
-    tokens, checkpointing = settled(wanted, free, memory=lambda: memory)
+    setting = settled(wanted, free, memory=lambda: memory)
+    tokens, checkpointing = setting.tokens, setting.checkpointing
     work = work_of(wanted, tokens)
-    need = memory.need(work.largest_micro_batch, checkpointing=checkpointing, accumulates=work.accumulates)
+    need = run_need(wanted, memory, setting)
     there = need.process + need.data
-    found = (
-        ()
-        if need.new_bytes <= free
-        else remedies(wanted, memory, work.largest_micro_batch, free, tokens=tokens, checkpointing=checkpointing)
-    )
+    found: tuple[Remedy, ...] = ()
+    if need.new_bytes > usable(free):
+        found = remedies(wanted, memory, work.largest_micro_batch, free, tokens=tokens, checkpointing=checkpointing)
+    report = _data_report(data, held, part, held_out)
+    said: list[str] = []
+    _say_data(report, data, said.append)
     return RunPlan(
         machine=machine_line(environment()),
         model=str(config.model),
         num_parameters=memory.sizes.num_parameters,
         num_trained=memory.sizes.num_trained,
+        has_weights=has_weights(str(config.model)),
+        data=report,
+        data_lines=tuple(said),
         dtype=str(precision.dtype).removeprefix("torch."),
         dtype_reason=precision.reason,
         checkpointing=checkpointing,
         tokens_per_micro_batch=tokens,
         work=work,
         need=need,
-        available_bytes=free + there,
+        available_bytes=usable(free) + there,
         estimated=memory.traces(checkpointing)[0].estimated,
         remedies=found,
     )
 
 
+def has_weights(model: str) -> bool:
+    """Whether `model` is a folder with weights; of a name on the Hub it is taken to be so."""
+    folder = Path(models.located(model))
+    return not folder.is_dir() or any(folder.glob("*.safetensors"))
+
+
 def work_of(wanted: Wanted, budget: int) -> Work:
-    """The work of a run under a token budget, from its first STEPS_SEEN steps; totals are scaled up to all steps."""
+    """The work of a run under a token budget, averages from its first STEPS_SEEN steps; totals are scaled up to all steps."""
     config, steps, parts = wanted.config, wanted.steps, wanted.parts
     totals, rows = parts.sum(axis=1), row_lengths(parts)
     twice = totals + parts[:, 0]
     seen = min(steps.max_steps, STEPS_SEEN)
     bins: list[int] = []
-    largest = tokens = padded = real = 0
+    tokens = padded = real = 0
     for step in range(seen):
         members = step_pairs(len(parts), config.pairs_per_step, seed=config.seed, step=step)
         lengths = [int(totals[i]) for i in members]
-        cut = micro_batches(lengths, budget)[0]
+        cut = micro_batches(lengths, budget, num_ranks=wanted.num_ranks)[0]
         bins.append(len(cut))
-        largest = max(largest, *(sum(lengths[i] for i in batch) for batch in cut))
         tokens += sum(lengths)
         real += int(twice[members].sum())
         padded += 2 * len(members) * int(rows[members].max())
-    if seen < steps.max_steps:
-        largest = max(largest, int(totals.max()))
     # At least one step of at least one pair, whose rows are not empty: nothing here divides by zero.
     return Work(
         num_pairs=len(parts),
@@ -157,8 +178,8 @@ def work_of(wanted: Wanted, budget: int) -> Work:
         tokens_per_step=tokens / seen,
         num_tokens=round(tokens / seen * steps.max_steps),
         micro_batches_per_step=sum(bins) / seen,
-        largest_micro_batch=largest,
-        accumulates=max(bins) > 1,
+        largest_micro_batch=wanted.largest_micro_batch(budget),
+        accumulates=wanted.accumulates(budget),
         longest_pair=int(totals.max()),
         longest_row=int(rows.max()),
         padding_share=1 - real / padded,

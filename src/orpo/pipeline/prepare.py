@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import transformers
 
-from orpo.core.tokens import TokenizedExample
 from orpo.data.checks import CheckedData, check_data, count_overlap
 from orpo.data.columns import parse_columns
 from orpo.data.limits import Overlong
@@ -20,10 +19,12 @@ from orpo.data.store import TokenStore
 from orpo.data.templates import Template
 from orpo.engine.dropout import disable_dropout
 from orpo.engine.memory_free import free_bytes
+from orpo.engine.paths import Path as EnginePath
 from orpo.engine.precision import Precision, choose_precision
 from orpo.errors import ConfigError
 from orpo.objectives import catalogue
-from orpo.pipeline.fitting import Wanted, advice_after_failure, part_lengths, settled
+from orpo.pipeline.fitting import Wanted, advice_after_failure, part_lengths, settled, warning_text
+from orpo.pipeline.part import Part
 from orpo.training import models
 from orpo.training.assemble import Plan, enable_checkpointing, plan
 from orpo.training.checkpointing import RunIdentity, base_model_facts, run_identity
@@ -33,20 +34,6 @@ from orpo.training.ranks import from_first
 from orpo.training.trainer import Examples, Objective
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Some of the pairs of a store, in the order of `indices`."""
-
-    store: Examples
-    indices: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> TokenizedExample:
-        return self.store[int(self.indices[index])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +72,21 @@ class Prepared:
             checkpointing = bool(earlier.get("gradient_checkpointing", checkpointing))
         return replace(self, plan=replace(self.plan, tokens_per_micro_batch=tokens), checkpointing=checkpointing)
 
+    def longest_row(self) -> int:
+        """Tokens of the longest row that the run will see, held-out ones too."""
+        held = self.held_out if self.held_out is not None else ()
+        rows = (len(held[i].prompt_ids) + max(map(len, held[i].completions)) for i in range(len(held)))
+        return max(self.wanted.longest_row, max(rows, default=0))
+
+    def costs(self, path: EnginePath) -> Sequence[int]:
+        """What each training pair takes of a micro-batch: its distinct tokens, and where prompts are not shared its prompt once more."""
+        if path is EnginePath.SHARED:
+            return self.lengths
+        return [int(cost) for cost in self.wanted.parts.sum(axis=1) + self.wanted.parts[:, 0]]
+
     def memory_advice(self) -> str:
         """Settings that would fit where this run did not."""
-        largest = min(self.plan.tokens_per_micro_batch, sum(sorted(self.lengths)[-self.config.pairs_per_step :]))
+        largest = self.wanted.largest_micro_batch(self.plan.tokens_per_micro_batch)
         tokens = self.plan.tokens_per_micro_batch
         return advice_after_failure(self.wanted, largest=largest, tokens=tokens, checkpointing=self.checkpointing, free=self.free_bytes)
 
@@ -138,8 +137,10 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
     parts = part_lengths(store.lengths, train_part.indices)
     wanted = Wanted(config, len(tokenizer), tuple(template.new_token_ids), precision.dtype, device.type, parts, run_plan)
     free = free_bytes(device.type)
-    tokens, checkpointing = from_first(lambda: settled(wanted, free))
-    run_plan = replace(run_plan, tokens_per_micro_batch=tokens)
+    setting = from_first(lambda: settled(wanted, free))
+    if not setting.fits:
+        say(f"warning      {from_first(lambda: warning_text(wanted, setting, free))}")
+    run_plan = replace(run_plan, tokens_per_micro_batch=setting.tokens)
     _say_plan(config, options, run_plan, precision, say)
     resolved_values = {
         "precision": str(precision.dtype),
@@ -162,7 +163,7 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
         plan=run_plan,
         precision=precision,
         wanted=wanted,
-        checkpointing=checkpointing,
+        checkpointing=setting.checkpointing,
         free_bytes=free,
         identity=identity,
         world_size=int(os.environ.get("WORLD_SIZE", "1")),

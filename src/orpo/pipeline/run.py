@@ -117,7 +117,7 @@ def _begin(place: Place, resolved: ResolvedConfig, prepared: Prepared, asked: st
         earlier = read_summary(place.run_dir)
         if place.resume:
             summary = replace(earlier, status="running", finished=None, exit_code=None, error=None)
-    summary = summary.with_section("asked", asked).with_section("model", prepared.model_section())
+    summary = summary.with_section("asked", asked).with_section("model", {**summary.sections.get("model", {}), **prepared.model_section()})
     write_summary(place.run_dir, summary)
     write_text_atomic(place.run_dir / names.CONFIG, to_yaml(resolved))
     write_json_atomic(place.run_dir / names.DATA_REPORT, prepared.data_report)
@@ -130,8 +130,11 @@ def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judg
     run_dir, config = place.run_dir, prepared.config
     body = load_body(prepared, place.resume.path if place.resume else None, say)
     step = place.resume.manifest.step if place.resume else 0
-    choice = from_first(lambda: choose_path(body, longest=max(prepared.lengths), dtype=prepared.precision.dtype))
+    earlier = from_first(lambda: read_summary(run_dir).sections.get("model", {}))
+    choice = from_first(lambda: choose_path(body, longest=prepared.longest_row(), dtype=prepared.precision.dtype))
     say(f"engine       {choice}")
+    if place.resume and earlier.get("engine", choice.path) != choice.path:
+        say(f"note         the run began on the path {earlier['engine']}; from here on numbers agree up to rounding")
 
     def start() -> None:
         summary = read_summary(run_dir)
@@ -181,6 +184,7 @@ def _fit(place: Place, prepared: Prepared, body: Any, path: EnginePath, *, conso
         seed=config.seed,
         store=prepared.store,
         lengths=prepared.lengths,
+        costs=prepared.costs(path),
         held_out=prepared.held_out,
         guard=FiniteGuard(_batch_saver(run_dir)),
         save=checkpoint_saver(

@@ -16,6 +16,7 @@ from orpo.core.loss import step_loss
 from orpo.core.tokens import UNITS
 from orpo.engine.batching import steps_per_epoch
 from orpo.engine.model import PairLogpsModel
+from orpo.engine.packed import chunk_bytes_for
 from orpo.engine.paths import Path as EnginePath
 from orpo.engine.precision import Precision
 from orpo.errors import ConfigError
@@ -25,8 +26,8 @@ from orpo.training.trainer import Examples, Objective, PreferenceTrainer, StepSe
 if TYPE_CHECKING:
     from orpo.training.config import TrainConfig
 
-SMALLEST_AUTO_BUDGET = 8192
-"""Tokens of a micro-batch when nothing is said: enough to keep a CPU busy, small enough for a laptop. More where one pair needs it."""
+AUTO_BUDGET = 1536
+"""Tokens of a micro-batch on a CPU when nothing is said: its products run at their full rate, more only needs more memory."""
 
 NEVER = 10**9
 """A step that no run reaches: the Trainer then acts at the last step alone."""
@@ -50,7 +51,7 @@ def plan(config: TrainConfig, lengths: Sequence[int]) -> Plan:
     longest = max(lengths)
     budget = config.tokens_per_micro_batch
     if budget == "auto":
-        budget = max(SMALLEST_AUTO_BUDGET, longest)
+        budget = max(AUTO_BUDGET, longest)
     elif longest > int(budget):
         raise ConfigError(
             f"tokens_per_micro_batch is {budget}, but the longest pair has {longest} tokens",
@@ -140,15 +141,24 @@ def build_trainer(
     seed: int,
     store: Examples,
     lengths: Sequence[int],
+    costs: Sequence[int] | None = None,
     held_out: Examples | None,
     guard: FiniteGuard,
     save: Callable[[PreferenceTrainer], Path],
     callbacks: list[transformers.TrainerCallback],
 ) -> PreferenceTrainer:
-    """The trainer of `body`: log-probs by the engine, loss by `objective`, checkpoints by `save`."""
-    settings = StepSettings(objective, lengths, run_plan.pairs_per_step, run_plan.tokens_per_micro_batch, seed)
+    """The trainer of `body`: log-probs by the engine, loss by `objective`, checkpoints by `save`.
+
+    `lengths` are the distinct tokens of each pair, `costs` what it takes of a micro-batch (the same where nothing is said).
+    """
+    settings = StepSettings(objective, lengths, costs or lengths, run_plan.pairs_per_step, run_plan.tokens_per_micro_batch, seed)
     return PreferenceTrainer(
-        PairLogpsModel(body, path=path, with_prompt=reads_prompt(objective)),
+        PairLogpsModel(
+            body,
+            path=path,
+            with_prompt=reads_prompt(objective),
+            chunk_bytes=chunk_bytes_for(max(lengths), body.config.get_text_config().vocab_size, arguments.device.type),
+        ),
         arguments,
         settings=settings,
         store=store,

@@ -26,7 +26,7 @@ from orpo.engine.batching import in_order, largest_micro_batch, micro_batches, p
 from orpo.training.guards import FiniteGuard
 
 ENOUGH = 0.9
-"""A first step with this share of the largest micro-batch's tokens shows by itself whether the run fits."""
+"""A step with this share of the largest micro-batch's tokens shows by itself whether the run fits."""
 
 Objective = Callable[[PairLogps], Loss]
 
@@ -40,10 +40,12 @@ class Examples(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepSettings:
-    """What a step is made of. `lengths` are the distinct tokens of each training pair."""
+    """What a step is made of. `lengths` are the distinct tokens of each training pair, `costs` its rows in a micro-batch: as many where
+    prompts are shared, more where they are computed twice."""
 
     objective: Objective
     lengths: Sequence[int]
+    costs: Sequence[int]
     pairs_per_step: int
     tokens_per_micro_batch: int
     seed: int
@@ -95,10 +97,9 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         steps = steps_per_epoch(len(self.store), self.settings.pairs_per_step)
         return DataLoader(range(steps), batch_size=1, collate_fn=lambda positions: {"position": positions[0]})  # type: ignore[arg-type]
 
-    def step_examples(self, step: int) -> list[TokenizedExample]:
-        """The pairs of optimizer step `step`, over all ranks."""
-        settings = self.settings
-        return [self.store[i] for i in step_pairs(len(self.store), settings.pairs_per_step, seed=settings.seed, step=step)]
+    def step_indices(self, step: int) -> list[int]:
+        """Positions of the pairs of optimizer step `step`, over all ranks."""
+        return step_pairs(len(self.store), self.settings.pairs_per_step, seed=self.settings.seed, step=step)
 
     def restore_progress(self, step: int, seconds: float, num_pairs: int) -> None:
         """Counts on after a resume: `num_pairs` were seen in `seconds`; their tokens follow from the data order."""
@@ -111,14 +112,16 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         """One optimizer step's gradient: the sum over its micro-batches of sums divided by step-wide counts. Returns the step's loss."""
         step = self.state.global_step
         assert inputs["position"] == step % len(self.callback_handler.train_dataloader), "the data order has slipped"
-        examples = self.step_examples(step)
+        indices = self.step_indices(step)
+        examples = [self.store[i] for i in indices]
         counts = unit_counts(examples)
-        lengths = [example.num_tokens for example in examples]
-        ranks = micro_batches(lengths, self.settings.tokens_per_micro_batch, num_ranks=self.args.world_size)
+        costs = [self.settings.costs[i] for i in indices]
+        ranks = micro_batches(costs, self.settings.tokens_per_micro_batch, num_ranks=self.args.world_size)
         bins = ranks[self.args.process_index]
         model.train()
-        if not self.has_rehearsed:
-            self._rehearse(model, step, max(sum(lengths[i] for i in members) for rank in ranks for members in rank))
+        # From the second step on (or the first after a resume) the optimizer's state is there: only then does the peak show.
+        if not self.has_rehearsed and self.optimizer.state:
+            self._rehearse(model, step, max(sum(costs[i] for i in members) for rank in ranks for members in rank))
         self.guard.begin(step, examples)
         total = torch.zeros((), dtype=torch.float64, device=self.args.device)
 
@@ -145,28 +148,35 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         step_total: Tensor = total * self.args.world_size
         return step_total
 
-    def _rehearse(self, model: nn.Module, step: int, first_tokens: int) -> None:
-        """Nothing; the largest micro-batch of the whole run has been tried, so that running out of memory shows now and not after hours.
+    def _rehearse(self, model: nn.Module, step: int, tokens_now: int) -> None:
+        """Nothing; the largest micro-batch of the rest of the run has been tried, beside gradients as an earlier one leaves them.
 
-        Not where the first step is about as large itself. Gradients are thrown away, random numbers are drawn as if nothing had been.
+        So running out of memory shows now and not after hours. Not where this step, with up to `tokens_now` at once, is about as large
+        itself. Gradients are thrown away, random numbers are drawn as if nothing had been.
         """
         self.has_rehearsed = True
         settings = self.settings
         members = largest_micro_batch(
-            settings.lengths,
+            settings.costs,
             settings.pairs_per_step,
             settings.tokens_per_micro_batch,
             seed=settings.seed,
             steps=range(step, self.state.max_steps),
             num_ranks=self.args.world_size,
         )
-        if sum(settings.lengths[i] for i in members) <= ENOUGH * first_tokens:
+        if tokens_now >= ENOUGH * sum(settings.costs[i] for i in members):
             return
         batch = [self.store[i] for i in members]
         counts = unit_counts(batch)
-        with torch.random.fork_rng(), self.accelerator.no_sync(model):
-            share = step_loss(settings.objective(model(batch)), counts)
-            self.accelerator.backward(share)
+
+        def share_of(part: PairLogps) -> Tensor:
+            return step_loss(settings.objective(part), counts)
+
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+        device = self.args.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), self.accelerator.no_sync(model):
+            self.accelerator.backward(share_of(model(batch, share=share_of)))
         model.zero_grad(set_to_none=True)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
