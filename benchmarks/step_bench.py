@@ -45,6 +45,7 @@ class Comparison:
     tokens_per_micro_batch: int | str
     seed: int
     grouped_batches: int = 6
+    num_left_out: int = 0
 
 
 def compare(wanted: Comparison, *, take: Take = interleaved) -> dict[str, Any]:
@@ -203,7 +204,8 @@ def _equal(wanted: Comparison) -> dict[str, Any]:
     return {
         "weights": f"random, seed {wanted.seed}; trained weights in float32",
         "matrix_products": wanted.dtype,
-        "pairs": "the same pairs in the same steps, already tokenized",
+        "pairs": f"the same pairs in the same steps, already tokenized; {wanted.num_left_out} of "
+        f"{wanted.num_left_out + len(wanted.pairs)} left out for their length",
         "a_step": "forward, backward, clipping to norm 1, fused AdamW, zero_grad, in the loop of transformers.Trainer",
         "outside_the_clock": "collation, logging, checkpoints, on both sides",
         "likelihood": f"ours over the {wanted.nll_over}; TRL's over prompt and completion: it has no option for the completion alone, "

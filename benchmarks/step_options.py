@@ -13,7 +13,7 @@ from contenders import UnknownContender, contender
 from model_shapes import SHAPES
 from orpo.core.tokens import TokenizedExample
 from orpo.errors import OrpoError
-from pair_data import FILES, LENGTHS, NoData, load_pairs
+from pair_data import FILES, LENGTHS, NoData, load_pairs, longest_row
 from rounds import ContenderFailed
 from step_bench import Comparison, LossesDiffer, result_file, with_layers
 from step_table import show, write_markdown
@@ -26,6 +26,7 @@ def step_parser(about: str, *, shape: str, data: str, contenders: str) -> argpar
     add("--shape", choices=tuple(SHAPES), default=shape, help=f"model shape (default {shape})")
     add("--layers", type=int, help="decoder layers, to shorten the shape")
     add("--data", choices=(*FILES, *LENGTHS), default=data, help=f"pairs (default {data})")
+    add("--longest-row", type=int, help="leave out pairs with a longer row, for all: a padded batch with one long row may not fit")
     add("--contenders", default=contenders, help=f"comma separated (default {contenders})")
     add("--rounds", type=int, default=5, help="measured rounds; the median counts")
     add("--steps-per-round", type=int, default=1, help="optimizer steps of a round")
@@ -49,10 +50,14 @@ def comparison(options: argparse.Namespace, *, dtype: str, device: str, pairs: S
     names = tuple(options.contenders.split(","))
     for name in names:
         contender(name)
+    if pairs is None:
+        pairs = load_pairs(options.data, vocabulary=shape.vocabulary, seed=options.seed)
+    kept = [pair for pair in pairs if not options.longest_row or longest_row([pair]) <= options.longest_row]
     return Comparison(
         contenders=names,
         shape=shape,
-        pairs=pairs if pairs is not None else load_pairs(options.data, vocabulary=shape.vocabulary, seed=options.seed),
+        pairs=kept,
+        num_left_out=len(pairs) - len(kept),
         pairs_per_step=options.pairs_per_step,
         steps_per_round=options.steps_per_round,
         rounds=options.rounds,

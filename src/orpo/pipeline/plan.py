@@ -14,7 +14,7 @@ from orpo.engine.memory import MemoryNeed
 from orpo.engine.memory_free import free_bytes
 from orpo.engine.precision import choose_precision
 from orpo.pipeline.fitting import Remedy, Wanted, part_lengths, remedies, row_lengths, run_need, settled, usable
-from orpo.pipeline.prepare import _data_report, _say_data, checked_data, split_pairs, store_and_template
+from orpo.pipeline.prepare import checked_data, say_data, split_pairs, split_report, store_and_template
 from orpo.training import models
 from orpo.training.assemble import plan
 from orpo.training.config import ResolvedConfig
@@ -125,9 +125,9 @@ def run_plan(resolved: ResolvedConfig, *, free: int | None = None) -> RunPlan:
     found: tuple[Remedy, ...] = ()
     if need.new_bytes > usable(free):
         found = remedies(wanted, memory, work.largest_micro_batch, free, tokens=tokens, checkpointing=checkpointing)
-    report = _data_report(data, held, part, held_out)
+    report = split_report(data, held, part, held_out)
     said: list[str] = []
-    _say_data(report, data, said.append)
+    say_data(report, data, said.append)
     return RunPlan(
         machine=machine_line(environment()),
         model=str(config.model),

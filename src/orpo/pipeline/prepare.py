@@ -127,8 +127,8 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
         say(f"note         {note}")
     train_part, held_out = split_pairs(config, data, held)
     lengths = _lengths(data, train_part)
-    report = _data_report(data, held, train_part, held_out)
-    _say_data(report, data, say)
+    report = split_report(data, held, train_part, held_out)
+    say_data(report, data, say)
     run_plan = plan(config, lengths)
     # Measured once, for all ranks: two ranks must not compute in different dtypes.
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -269,7 +269,7 @@ def _say_plan(config: TrainConfig, options: Mapping[str, Any], run_plan: Plan, p
     say(f"dtype        {str(precision.dtype).removeprefix('torch.')} ({precision.reason})")
 
 
-def _data_report(data: CheckedData, held: CheckedData | None, train_part: Part, held_out: Part | None) -> dict[str, Any]:
+def split_report(data: CheckedData, held: CheckedData | None, train_part: Part, held_out: Part | None) -> dict[str, Any]:
     """What data_report.json says: the check of the training data, how it was split, and the check of the held-out data."""
     report: dict[str, Any] = {**data.report.as_dict(), "trained_on": len(train_part), "held_out": len(held_out) if held_out else 0}
     if held is not None:
@@ -278,7 +278,7 @@ def _data_report(data: CheckedData, held: CheckedData | None, train_part: Part, 
     return report
 
 
-def _say_data(report: Mapping[str, Any], data: CheckedData, say: Say) -> None:
+def say_data(report: Mapping[str, Any], data: CheckedData, say: Say) -> None:
     """One line on the data, one on the template, one for each kind of row dropped or warned about."""
     say(f"data         {report['rows']:,} rows, {report['pairs']:,} pairs, shape {report['shape']}")
     held = f"{report['held_out']:,} held out" if report["held_out"] else "none held out (--holdout 0.05, or --eval-data FILE)"

@@ -101,6 +101,9 @@ class TrainConfig:
     adam_beta1: float = _set(0.9, "First moment's decay of AdamW.", "float", OPTIMIZER, least=0, below=1)
     adam_beta2: float = _set(0.999, "Second moment's decay of AdamW.", "float", OPTIMIZER, least=0, below=1)
     max_grad_norm: float = _set(1.0, "Gradients are scaled down to this norm; 0 leaves them.", "float", OPTIMIZER, least=0)
+    disable_dropout: bool = _set(
+        True, "Switch off dropout in the model, as TRL does; with dropout, prompts are computed twice.", "bool", OPTIMIZER
+    )
 
     tokens_per_micro_batch: int | str = _set(
         "auto", "Tokens held in memory at once. Changes speed and memory, not the result.", "int or auto", MEMORY, unit="tokens", least=2
@@ -110,9 +113,6 @@ class TrainConfig:
     )
     gradient_checkpointing: str = _set(
         "auto", "Recompute activations to save memory; auto when they would not fit.", "choice", MEMORY, choices=("auto", "on", "off")
-    )
-    disable_dropout: bool = _set(
-        True, "Switch off dropout in the model, as TRL does; with dropout, prompts are computed twice.", "bool", MEMORY
     )
 
     use_peft: bool = _set(False, "Train LoRA adapters and leave the model's weights frozen.", "bool", LORA)
