@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orpo.engine.batching import epoch_order, largest_micro_batch, micro_batches, pairs_before, step_pairs, steps_per_epoch
+from orpo.engine.batching import epoch_order, heaviest_cut, micro_batches, pairs_before, step_pairs, steps_per_epoch
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=40)
 
@@ -83,6 +83,7 @@ def test_the_largest_micro_batch_of_a_run_is_found_before_it_starts(
         pairs = step_pairs(len(lengths), per_step, seed=1, step=step)
         cut = micro_batches([lengths[i] for i in pairs], budget, num_ranks=ranks)
         every += [[pairs[i] for i in members] for bins in cut for members in bins]
-    found = largest_micro_batch(lengths, per_step, budget, seed=1, steps=steps, num_ranks=ranks)
-    assert size(found) == max(size(members) for members in every)
-    assert len(set(found)) == len(found)
+    cut = heaviest_cut(lengths, per_step, budget, seed=1, steps=steps, num_ranks=ranks)
+    assert size(cut[0]) == max(size(members) for members in every)
+    together = [i for members in cut for i in members]
+    assert len(set(together)) == len(together)

@@ -81,10 +81,10 @@ def in_order(examples: Iterable[TokenizedExample], budget: int) -> Iterator[list
         yield batch
 
 
-def largest_micro_batch(
+def heaviest_cut(
     lengths: Sequence[int], pairs_per_step: int, budget: int, *, seed: int, steps: range, num_ranks: int = 1
-) -> list[int]:
-    """Indices of the pairs of the micro-batch with the most tokens that optimizer steps `steps` will run, on any rank.
+) -> list[list[int]]:
+    """The micro-batches (indices of pairs) of the rank and step, of `steps`, that hold the micro-batch with the most tokens: it comes first.
 
     A step that fits the budget whole is a single micro-batch (of one rank); of the steps that do not, only the largest are cut to see.
     """
@@ -97,15 +97,19 @@ def largest_micro_batch(
         first = max(steps.start, epoch * per_epoch)
         last = min(steps.stop, (epoch + 1) * per_epoch)
         totals[first - steps.start : last - steps.start] = sums[first - epoch * per_epoch : last - epoch * per_epoch]
-    largest: list[int] = []
+    heaviest: list[list[int]] = [[]]
+
+    def first_tokens(cut: list[list[int]]) -> int:
+        return sum(lengths[i] for i in cut[0])
+
     for position in np.argsort(-totals, kind="stable")[:NUM_CUT]:
-        if totals[position] <= sum(lengths[i] for i in largest):
+        if totals[position] <= first_tokens(heaviest):
             break
         members = step_pairs(len(lengths), pairs_per_step, seed=seed, step=steps.start + int(position))
         ranks = micro_batches([lengths[i] for i in members], budget, num_ranks=num_ranks)
         for bins in ranks:
-            largest = max(largest, [members[i] for i in bins[0]], key=lambda chosen: sum(lengths[i] for i in chosen))
-    return largest
+            heaviest = max(heaviest, [[members[i] for i in batch] for batch in bins], key=first_tokens)
+    return heaviest
 
 
 def _split_for_ranks(bins: list[list[int]], num_ranks: int) -> list[list[int]]:

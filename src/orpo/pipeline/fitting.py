@@ -13,7 +13,7 @@ import transformers
 from numpy.typing import NDArray
 
 from orpo.data.store import Lengths
-from orpo.engine.batching import largest_micro_batch
+from orpo.engine.batching import heaviest_cut
 from orpo.engine.dropout import disable_dropout
 from orpo.engine.memory import (
     SHARE_OF_FREE,
@@ -96,7 +96,7 @@ class Wanted:
 
     def _largest(self, totals: list[int], budget: int, *, num_ranks: int) -> list[int]:
         pairs, seed, steps = self.config.pairs_per_step, self.config.seed, range(self.steps.max_steps)
-        return largest_micro_batch(totals, pairs, budget, seed=seed, steps=steps, num_ranks=num_ranks)
+        return heaviest_cut(totals, pairs, budget, seed=seed, steps=steps, num_ranks=num_ranks)[0]
 
     def memory(self) -> MemoryModel:
         """The memory of a step of this run, counted: seconds for a large model."""

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from orpo.core.logps import PairLogps
 from orpo.core.loss import Loss, Metric, step_loss
 from orpo.core.tokens import UNITS, TokenizedExample, add_counts, unit_counts
-from orpo.engine.batching import in_order, largest_micro_batch, micro_batches, pairs_before, step_pairs, steps_per_epoch
+from orpo.engine.batching import heaviest_cut, in_order, micro_batches, pairs_before, step_pairs, steps_per_epoch
 from orpo.training.guards import FiniteGuard
 
 ENOUGH = 0.9
@@ -149,14 +149,14 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         return step_total
 
     def _rehearse(self, model: nn.Module, step: int, tokens_now: int) -> None:
-        """Nothing; the largest micro-batch of the rest of the run has been tried, beside gradients as an earlier one leaves them.
+        """Nothing; the largest micro-batch of the rest of the run has been tried, and the next of its step beside the gradients it left.
 
         So running out of memory shows now and not after hours. Not where this step, with up to `tokens_now` at once, is about as large
         itself. Gradients are thrown away, random numbers are drawn as if nothing had been.
         """
         self.has_rehearsed = True
         settings = self.settings
-        members = largest_micro_batch(
+        cut = heaviest_cut(
             settings.costs,
             settings.pairs_per_step,
             settings.tokens_per_micro_batch,
@@ -164,19 +164,18 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
             steps=range(step, self.state.max_steps),
             num_ranks=self.args.world_size,
         )
-        if tokens_now >= ENOUGH * sum(settings.costs[i] for i in members):
+        if tokens_now >= ENOUGH * sum(settings.costs[i] for i in cut[0]):
             return
-        batch = [self.store[i] for i in members]
-        counts = unit_counts(batch)
+        batches = [[self.store[i] for i in members] for members in cut[:2] if members]
+        counts = unit_counts(example for batch in batches for example in batch)
 
         def share_of(part: PairLogps) -> Tensor:
             return step_loss(settings.objective(part), counts)
 
-        for parameter in model.parameters():
-            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         device = self.args.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), self.accelerator.no_sync(model):
-            self.accelerator.backward(share_of(model(batch, share=share_of)))
+            for batch in batches:
+                self.accelerator.backward(share_of(model(batch, share=share_of)))
         model.zero_grad(set_to_none=True)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
