@@ -84,7 +84,7 @@ def in_order(examples: Iterable[TokenizedExample], budget: int) -> Iterator[list
 def heaviest_cut(
     lengths: Sequence[int], pairs_per_step: int, budget: int, *, seed: int, steps: range, num_ranks: int = 1
 ) -> list[list[int]]:
-    """The micro-batches (indices of pairs) of the rank and step, of `steps`, that hold the micro-batch with the most tokens: it comes first.
+    """The micro-batches (indices of pairs) of the rank and step, of `steps`, that hold the one with the most tokens: it comes first.
 
     A step that fits the budget whole is a single micro-batch (of one rank); of the steps that do not, only the largest are cut to see.
     """

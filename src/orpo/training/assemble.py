@@ -26,7 +26,7 @@ from orpo.training.trainer import Examples, Objective, PreferenceTrainer, StepSe
 if TYPE_CHECKING:
     from orpo.training.config import TrainConfig
 
-AUTO_BUDGET = 1024
+AUTO_BUDGET = 2048
 """Tokens of a micro-batch on a CPU when nothing is said: its products run at their full rate, more only needs more memory."""
 
 NEVER = 10**9
