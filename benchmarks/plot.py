@@ -55,7 +55,8 @@ def plot_sweep(result: Mapping[str, Any]) -> Figure:
             _doubling_axis(axis, [point["x"] for point in result["points"]])
     left.legend(frameon=False)
     num_pairs = result["points"][0]["equal"]["pairs_per_step"]
-    figure.suptitle(f"One training step of {num_pairs} pairs, {result['shape']} shape, {result['dtype']}")
+    layers = result["points"][0]["equal"]["shape"]["layers"]
+    figure.suptitle(f"One training step of {num_pairs} pairs, {result['shape']} shape with {layers} layers, {result['dtype']}")
     return figure
 
 
