@@ -31,9 +31,6 @@ WINDOWS = (
 )
 """Attributes of configs that bound how far back, or at how many tokens, a layer looks."""
 
-HALF_LOGITS = 0.1
-"""How far the mean log-prob of 23 tokens may lie from that of the model's own bf16 logits (steps of 0.125 at 16), in nats."""
-
 EXACT = 2e-5
 """How far mean log-probs may lie from those of single rows where products run in fp32 or better, in nats."""
 
@@ -49,7 +46,7 @@ def choose_path(body: nn.Module, *, longest: int, dtype: torch.dtype = torch.flo
     with _undisturbed(body), torch.no_grad(), _autocast(body, dtype):
         examples = check_pairs(causal_model(body), longest=longest)
         causal = causal_model(body)
-        row, why_plain = _row_by_fused_head(causal, EXACT if is_exact(body, dtype) else HALF_LOGITS)
+        row, why_plain = _row_by_fused_head(causal, exact=is_exact(body, dtype))
         oracle = pair_logps(causal, examples, row=row)
         allowed = EXACT if is_exact(body, dtype) else rounding(causal, examples, oracle, row)
         _refuse_lookahead(causal, examples, oracle, allowed, row)
@@ -58,7 +55,7 @@ def choose_path(body: nn.Module, *, longest: int, dtype: torch.dtype = torch.flo
         return _first_right(body, examples, oracle, allowed)
 
 
-def _row_by_fused_head(causal: Any, allowed: float) -> tuple[RowLogps, str]:
+def _row_by_fused_head(causal: Any, *, exact: bool) -> tuple[RowLogps, str]:
     """How the oracle scores a row, and why the fused head cannot be used ('' where it can).
 
     Rows go through the model's own layers alone; its own logits are compared with the fused head's once, on a short row. So a long row
@@ -66,12 +63,17 @@ def _row_by_fused_head(causal: Any, allowed: float) -> tuple[RowLogps, str]:
     """
     ids = np.random.default_rng(1).integers(0, causal.config.get_text_config().vocab_size, size=24, dtype=np.int32)
     try:
-        fused, own = fused_row_logps(causal, ids[:8], ids[8:]), row_logps(causal, ids[:8], ids[8:])
+        fused = fused_row_logps(causal, ids[:8], ids[8:]).double()
+        targets = torch.from_numpy(ids.astype(np.int64)).to(causal.device)
+        logits = causal(input_ids=targets[None], use_cache=False).logits[0, :-1]
+        own = torch.log_softmax(logits.double(), dim=-1).gather(-1, targets[1:, None]).squeeze(-1)
     except (OrpoError, torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # a head or a model of another kind: its own forward is what is left
         return row_logps, _in_words(error)
-    difference = float((fused.double() - own.double()).mean().abs())
+    # Token by token: signed differences would cancel. Half-precision logits are each rounded to about eps of their size.
+    difference = float((fused - own).abs().mean())
+    allowed = EXACT if exact else float(torch.finfo(logits.dtype).eps * logits.abs().max())
     if difference <= allowed:
         return fused_row_logps, ""
     return row_logps, f"the fused head differs by {difference:.2g} from the model's own logits (allowed {allowed:g})"

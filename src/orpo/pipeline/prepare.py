@@ -18,6 +18,7 @@ from orpo.data.limits import Overlong
 from orpo.data.store import TokenStore
 from orpo.data.templates import Template
 from orpo.engine.dropout import disable_dropout
+from orpo.engine.memory import Setting
 from orpo.engine.memory_free import free_bytes
 from orpo.engine.paths import Path as EnginePath
 from orpo.engine.precision import Precision, choose_precision
@@ -122,24 +123,21 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
         say(f"note         max_length is {max_length:,}: this model has no more positions")
     data = checked_data(config, config.data, tokenizer, max_length=max_length)
     held = checked_data(config, config.eval_data, tokenizer, max_length=max_length, template=data.template) if config.eval_data else None
-    _, template = store_and_template(data)
+    store, template = store_and_template(data)
     for note in models.check_tokenizer(tokenizer, shape, str(config.model), num_new=len(template.new_tokens)):
         say(f"note         {note}")
     train_part, held_out = split_pairs(config, data, held)
-    lengths = _lengths(data, train_part)
+    parts = part_lengths(store.lengths, train_part.indices)
+    lengths = parts.sum(axis=1).tolist()
     report = split_report(data, held, train_part, held_out)
     say_data(report, data, say)
     run_plan = plan(config, lengths)
     # Measured once, for all ranks: two ranks must not compute in different dtypes.
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = from_first(lambda: choose_precision(config.dtype, device))
-    store, _ = store_and_template(data)
-    parts = part_lengths(store.lengths, train_part.indices)
     wanted = Wanted(config, len(tokenizer), tuple(template.new_token_ids), precision.dtype, device.type, parts, run_plan)
     free = free_bytes(device.type)
-    setting = from_first(lambda: settled(wanted, free))
-    if not setting.fits:
-        say(f"warning      {from_first(lambda: warning_text(wanted, setting, free))}")
+    setting = _setting(wanted, free, say)
     run_plan = replace(run_plan, tokens_per_micro_batch=setting.tokens)
     _say_plan(config, options, run_plan, precision, say)
     resolved_values = {
@@ -168,6 +166,14 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
         identity=identity,
         world_size=int(os.environ.get("WORLD_SIZE", "1")),
     )
+
+
+def _setting(wanted: Wanted, free: int, say: Say) -> Setting:
+    """What 'auto' comes to in `free` bytes, the same on all ranks; a run that does not fit is said to."""
+    setting = from_first(lambda: settled(wanted, free))
+    if not setting.fits:
+        say(f"warning      {from_first(lambda: warning_text(wanted, setting, free))}")
+    return setting
 
 
 def objective_options(config: TrainConfig) -> dict[str, Any]:
@@ -216,13 +222,6 @@ def split_pairs(config: TrainConfig, data: CheckedData, held: CheckedData | None
     # A stream of its own: the order of training pairs must not depend on how many are held out.
     order = np.random.default_rng([config.seed, 2**32]).permutation(num)
     return Part(store, np.sort(order[num_held:]).tolist()), Part(store, np.sort(order[:num_held]).tolist())
-
-
-def _lengths(data: CheckedData, part: Part) -> list[int]:
-    """Distinct tokens of each pair of `part`."""
-    lengths = store_and_template(data)[0].lengths
-    total = lengths.prompt + lengths.chosen + lengths.rejected
-    return [int(total[i]) for i in part.indices]
 
 
 def load_body(prepared: Prepared, checkpoint: Path | None, say: Say) -> Any:
