@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from orpo.core.records import Source
 from orpo.core.tokens import TokenizedExample
-from orpo.engine.layout import Layout, PackedBatch, PackedExample, common_prefix, num_rows, pack
+from orpo.engine.layout import Layout, PackedBatch, PackedExample, common_prefix, pack
 
 Ids = Sequence[int]
 Example = tuple[Ids, tuple[Ids, ...]]
@@ -87,8 +87,8 @@ def test_a_prefix_is_what_all_rows_begin_with_but_each_keeps_a_token(
 ) -> None:
     example = tokenized(prompt, *completions)
     assert common_prefix(example) == prefix
-    assert num_rows(example) == rows
-    assert num_rows(example, sharing=False) == sum(len(prompt) + len(ids) for ids in completions)
+    assert pack([example]).layout.num_rows == rows
+    assert pack([example], sharing=False).layout.num_rows == sum(len(prompt) + len(ids) for ids in completions)
 
 
 def _context(batch: PackedBatch, row: int) -> tuple[int, ...]:
@@ -145,7 +145,9 @@ def test_rows_lie_without_gaps_and_say_where_they_stand(examples: list[Example],
     batch = pack(tokens, sharing=sharing, with_prompt=with_prompt)
     places = batch.layout.examples
     assert [place.start for place in places] == np.cumsum([0, *(place.num_rows for place in places)])[:-1].tolist()
-    assert [place.num_rows for place in places] == [num_rows(example, sharing=sharing) for example in tokens]
+    whole = [[len(one.prompt_ids) + len(ids) for ids in one.completions] for one in tokens]
+    saved = [(len(one.completions) - 1) * common_prefix(one) if sharing else 0 for one in tokens]
+    assert [place.num_rows for place in places] == [sum(rows) - once for rows, once in zip(whole, saved, strict=True)]
     assert batch.layout.num_rows == batch.input_ids.shape[1] == batch.position_ids.shape[1]
     assert batch.layout.longest == max(len(prompt) + max(map(len, completions)) for prompt, completions in examples)
     positions = batch.position_ids[0].tolist()

@@ -106,12 +106,6 @@ def common_prefix(example: TokenizedExample) -> int:
     return len(example.prompt_ids) + (len(first) if agree.all() else int(agree.argmin()))
 
 
-def num_rows(example: TokenizedExample, *, sharing: bool = True) -> int:
-    """Rows of a pack that `example` takes."""
-    lengths = [len(example.prompt_ids) + len(completion) for completion in example.completions]
-    return sum(lengths) - ((len(lengths) - 1) * common_prefix(example) if sharing else 0)
-
-
 def pack(examples: Sequence[TokenizedExample], *, sharing: bool = True, with_prompt: bool = True) -> PackedBatch:
     """`examples` on one row, on the CPU; prompts once when `sharing`. The prompt's own log-probs are asked for when `with_prompt`.
 
