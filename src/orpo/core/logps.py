@@ -1,4 +1,4 @@
-"""Log-probabilities of a batch of pairs, as sums and counts. Nats; fp32 or better."""
+"""Log-probabilities of a batch of pairs, labelled answers or rankings, as sums and counts. Nats; fp32 or better."""
 
 from __future__ import annotations
 
@@ -30,3 +30,23 @@ class PairLogps:
     chosen: CompletionLogps
     rejected: CompletionLogps
     prompt: CompletionLogps | None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledLogps:
+    """What an objective on labelled answers receives: A answers, and for each whether it is desirable, [A] of bool."""
+
+    completion: CompletionLogps
+    is_desirable: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class RankedLogps:
+    """What an objective on rankings receives: K answers to each of P prompts, best first; `total` and `num_tokens` are [P, K].
+
+    A prompt with fewer answers has zeros at the end, in both: no answer has zero tokens. `scores` [P, K] are what the answers were
+    ranked by, falling along a row, None where the data gives an order alone.
+    """
+
+    completions: CompletionLogps
+    scores: Tensor | None

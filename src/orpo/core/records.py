@@ -55,3 +55,27 @@ class PreferencePair:
     def is_chat(self) -> bool:
         """True when prompt and completions are messages."""
         return not isinstance(self.prompt, str)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledAnswer:
+    """A prompt with one completion and whether it is desirable: plain text both, or messages both, as in `PreferencePair`."""
+
+    prompt: Text | Conversation
+    completion: Text | Conversation
+    is_desirable: bool
+    source: Source
+    tools: tuple[Mapping[str, Any], ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """A prompt with two or more completions, best first; `scores` has one number each, not rising, or is empty: an order alone."""
+
+    prompt: Text | Conversation
+    completions: tuple[Text | Conversation, ...]
+    source: Source
+    scores: tuple[float, ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)

@@ -18,7 +18,10 @@ UNITS = ("pairs", "chosen_tokens", "prompt_and_chosen_tokens")
 
 @dataclass(frozen=True, slots=True)
 class TokenizedExample:
-    """A prompt and its completions: two for a pair (chosen, rejected). Every completion has at least one token.
+    """A prompt and its completions: two for a pair (chosen, rejected), one or more for labelled answers and rankings (best first).
+
+    Every completion has at least one token. `labels` says of each whether it is desirable, `scores` what each was ranked by; both are
+    empty for a pair.
 
     The ids of one training row are `prompt_ids` followed by one completion. The first token of a row is never
     predicted, so a prompt of P tokens has P - 1 predicted tokens; P is at least 1.
@@ -27,6 +30,8 @@ class TokenizedExample:
     prompt_ids: TokenIds
     completions: tuple[TokenIds, ...]
     source: Source
+    labels: tuple[bool, ...] = ()
+    scores: tuple[float, ...] = ()
 
     @property
     def num_tokens(self) -> int:
