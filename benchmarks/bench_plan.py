@@ -120,7 +120,7 @@ def train(case: Case, num_steps: int = 3) -> None:
         ]
         counts = unit_counts(batch)
         with torch.autocast("cpu", torch.bfloat16, enabled=case.dtype == "bfloat16"):
-            logps = model(batch, share=lambda part, counts=counts: step_loss(objective(part), counts))
+            logps = model(batch, share=lambda part, _, counts=counts: step_loss(objective(part), counts))
         step_loss(objective(logps), counts).backward()
         del logps
 

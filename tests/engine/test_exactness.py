@@ -22,8 +22,9 @@ from orpo.engine.batching import micro_batches
 from orpo.engine.body import causal_model, switch_back, switch_to_packs
 from orpo.engine.layout import common_prefix, pack
 from orpo.engine.model import PairLogpsModel
-from orpo.engine.packed import packed_hidden, packed_pair_logps
+from orpo.engine.packed import packed_hidden, packed_sums
 from orpo.engine.paths import Path
+from orpo.engine.views import logps_of
 from orpo.objectives import PRESETS, bound
 
 VOCABULARY, WINDOW = 37, 4
@@ -64,7 +65,7 @@ def whole_step(
     counts = unit_counts([example for members in cut for example in members])
     loss_of = objective(preset)
 
-    def share(part: PairLogps) -> Tensor:
+    def share(part: PairLogps, _: slice = slice(None)) -> Tensor:
         return step_loss(loss_of(part), counts)
 
     model.zero_grad()
@@ -224,7 +225,8 @@ class TestIsolation:
         before = switch_to_packs(body)
         batch = pack(self.pairs, sharing=sharing)
         hidden = packed_hidden(causal_model(body), batch)
-        logps = packed_pair_logps(body, batch, hidden, examples=self.pairs, with_prompt=True, chunk_bytes=7 * VOCABULARY * 4)
+        sums = packed_sums(body, batch, hidden, examples=self.pairs, chunk_bytes=7 * VOCABULARY * 4)
+        logps = logps_of(sums, self.pairs, reads="pairs", with_prompt=True)
         gradient = torch.autograd.grad(getattr(logps, side).total[which], rows[0])[0][0]
         switch_back(body, before)
         return batch.layout, gradient

@@ -62,7 +62,7 @@ def micro_batch(model: PairLogpsModel, examples: Sequence[TokenizedExample], *, 
     """The loss of one micro-batch as the trainer makes it, after its backward pass."""
     counts = unit_counts(examples)
 
-    def share(part: PairLogps) -> Tensor:
+    def share(part: PairLogps, _: slice = slice(None)) -> Tensor:
         return step_loss(OBJECTIVE(part), counts)
 
     loss = share(model(examples, share=share if hinted else None))
@@ -147,7 +147,7 @@ class TestSwitching:
 @pytest.mark.parametrize("path", list(Path))
 def test_no_examples_give_a_zero_gradient_to_every_trained_parameter(path: Path, lora: bool) -> None:
     model = PairLogpsModel(tiny(lora=lora), path=path)
-    loss = step_loss(OBJECTIVE(model([], share=lambda part: pytest.fail("nothing to share"))), unit_counts(PAIRS))
+    loss = step_loss(OBJECTIVE(model([], share=lambda part, _: pytest.fail("nothing to share"))), unit_counts(PAIRS))
     loss.backward()
     assert loss.item() == 0.0
     for name, parameter in model.named_parameters():
@@ -182,7 +182,7 @@ def test_a_hint_is_asked_group_by_group_and_changes_no_number(path: Path) -> Non
         model = PairLogpsModel(body, path=path, chunk_bytes=int(most) * VOCABULARY * 4)
         counts = unit_counts(PAIRS)
 
-        def share(part: PairLogps, counts: dict[str, int] = counts) -> Tensor:
+        def share(part: PairLogps, _: slice, counts: dict[str, int] = counts) -> Tensor:
             asked.append(len(part.chosen.total))
             return step_loss(OBJECTIVE(part), counts)
 
@@ -224,7 +224,7 @@ def test_a_hint_foretells_the_gradient_so_that_the_vocabulary_is_gone_through_on
     for hinted in (True, False):
         rows.clear()
         model = PairLogpsModel(tiny(), path=path, with_prompt=with_prompt, chunk_bytes=300 * VOCABULARY * 4)
-        logps = model(examples, share=(lambda part: step_loss(loss_of(part), counts)) if hinted else None)
+        logps = model(examples, share=(lambda part, _: step_loss(loss_of(part), counts)) if hinted else None)
         (step_loss(loss_of(logps), counts) * factor).backward()
         seen[hinted] = sum(rows)
     assert seen == {True: num_rows, False: 2 * num_rows}

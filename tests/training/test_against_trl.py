@@ -129,7 +129,7 @@ def our_step(
     """Loss and gradients of one step by our engine, as the trainer makes them."""
     loss_of, counts = objective(name), unit_counts(examples)
 
-    def share(part: PairLogps) -> Tensor:
+    def share(part: PairLogps, _: slice = slice(None)) -> Tensor:
         return step_loss(loss_of(part), counts)
 
     model = PairLogpsModel(body, path=path, with_prompt=reads_prompt(loss_of))

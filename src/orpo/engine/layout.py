@@ -109,21 +109,20 @@ def common_prefix(example: TokenizedExample) -> int:
 def pack(examples: Sequence[TokenizedExample], *, sharing: bool = True, with_prompt: bool = True) -> PackedBatch:
     """`examples` on one row, on the CPU; prompts once when `sharing`. The prompt's own log-probs are asked for when `with_prompt`.
 
-    All examples have the same number of completions. The last row of a prefix predicts the first token of every branch.
+    Examples may differ in their number of completions. The last row of a prefix predicts the first token of every branch.
     """
-    num_sums = len(examples[0].completions) + 1
     packed: list[PackedExample] = []
     parts = _Parts()
-    start = 0
-    for index, example in enumerate(examples):
-        assert len(example.completions) == num_sums - 1, "examples of one pack have equally many completions"
+    start = num_sums = 0
+    for example in examples:
         prefix = common_prefix(example) if sharing else 0
         rows = [np.concatenate([example.prompt_ids, completion]).astype(np.int64) for completion in example.completions]
         place = PackedExample(start, prefix, tuple(len(row) - prefix for row in rows))
-        parts.add(place, rows, num_prompt=len(example.prompt_ids), first_sum=index * num_sums, with_prompt=with_prompt)
+        parts.add(place, rows, num_prompt=len(example.prompt_ids), first_sum=num_sums, with_prompt=with_prompt)
         packed.append(place)
         start += place.num_rows
-    return parts.batch(Layout(tuple(packed)), num_sums=len(examples) * num_sums)
+        num_sums += len(rows) + 1
+    return parts.batch(Layout(tuple(packed)), num_sums=num_sums)
 
 
 class _Parts:

@@ -1,4 +1,4 @@
-"""The module that is trained: it holds the language model and returns the log-probs of pairs, so that DDP and FSDP hooks fire."""
+"""The module that is trained: it holds the language model and returns the log-probs of examples, so that DDP and FSDP hooks fire."""
 
 from __future__ import annotations
 
@@ -8,47 +8,62 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from orpo.core.logps import CompletionLogps, PairLogps
 from orpo.core.tokens import TokenizedExample
 from orpo.engine.body import causal_model, switch_back, switch_to_packs, takes_packs
 from orpo.engine.layout import PackedBatch, pack
-from orpo.engine.packed import CHUNK_BYTES, Share, packed_hidden, packed_pair_logps
+from orpo.engine.packed import CHUNK_BYTES, SumsShare, packed_hidden, packed_sums
 from orpo.engine.padded import padded_hidden
 from orpo.engine.paths import Path
-from orpo.engine.plain import pair_logps
+from orpo.engine.plain import row_sums
+from orpo.engine.views import Logps, Reads, Share, logps_of, split
 
 
 class PairLogpsModel(nn.Module):
-    """Tokenized pairs in, PairLogps out. `body` is a causal language model of transformers, or a PEFT model around one.
+    """Tokenized examples in, their log-probs out. `body` is a causal language model of transformers, or a PEFT model around one.
 
-    `path` is what `choose_path` found; the prompt's own log-probs are computed only `with_prompt`; the head holds at most
-    `chunk_bytes` of fp32 logits. While a path over packs is in use, `body` cannot be called by itself: `release` ends that.
+    `path` is what `choose_path` found; `reads` says what comes out: PairLogps, LabelledLogps or RankedLogps. A pair's prompt has log-probs
+    only `with_prompt`; the head holds at most `chunk_bytes` of fp32 logits. While a path over packs is in use, `body` cannot be called by
+    itself: `release` ends that.
     """
 
-    def __init__(self, body: nn.Module, *, path: Path = Path.PLAIN, with_prompt: bool = True, chunk_bytes: int = CHUNK_BYTES) -> None:
+    def __init__(
+        self, body: nn.Module, *, path: Path = Path.PLAIN, reads: Reads = "pairs", with_prompt: bool = True, chunk_bytes: int = CHUNK_BYTES
+    ) -> None:
         super().__init__()
         self.body = body
-        self.path, self.with_prompt, self.chunk_bytes = path, with_prompt, chunk_bytes
+        self.path, self.reads, self.chunk_bytes = path, reads, chunk_bytes
+        self.with_prompt = with_prompt and reads == "pairs"
         self.attention_calls = 0
         self._own_attention: str | None = None
 
-    def forward(self, examples: Sequence[TokenizedExample], share: Share | None = None) -> PairLogps:
-        """Log-probs of `examples`. An empty sequence gives empty sums that still touch every parameter.
+    def forward(self, examples: Sequence[TokenizedExample], share: Share | None = None) -> Logps:
+        """Log-probs of `examples`, fp64 sums with token counts. An empty sequence gives empty sums that still touch every parameter.
 
-        `share` is what will be differentiated, as far as it is known: a function of the log-probs of some of the pairs. It saves the head a
-        second pass over the vocabulary, and changes no number. A rank with nothing to do in a step must take part in its gradient exchange,
-        so its zero is a function of every parameter.
+        `share` is what will be differentiated, as far as it is known: a function of the log-probs of some of the examples. It saves the
+        head a second pass over the vocabulary, and changes no number. A rank with nothing to do in a step must take part in its gradient
+        exchange, so its zero is a function of every parameter.
         """
+
+        def view(sums: Tensor, members: slice) -> Logps:
+            return logps_of(sums, examples[members], reads=self.reads, with_prompt=self.with_prompt)
+
+        by_sums = None if share is None else lambda sums, members: share(view(sums, members), members)
+        return view(self._sums(examples, with_prompt=self.with_prompt, share=by_sums), slice(len(examples)))
+
+    def completion_totals(self, examples: Sequence[TokenizedExample]) -> Tensor:
+        """Summed log-probs of all completions of `examples` in order, fp64 [N]."""
+        return split(self._sums(examples, with_prompt=False), examples)[0]
+
+    def _sums(self, examples: Sequence[TokenizedExample], *, with_prompt: bool, share: SumsShare | None = None) -> Tensor:
+        """Sums as engine/views.py numbers them."""
         if not examples:
             return self._nothing()
         if self.path is Path.PLAIN:
-            return pair_logps(self.body, examples, with_prompt=self.with_prompt)
+            return row_sums(self.body, examples)
         causal = causal_model(self.body)
-        batch = pack(examples, sharing=self.path is Path.SHARED, with_prompt=self.with_prompt).to(causal.device)
+        batch = pack(examples, sharing=self.path is Path.SHARED, with_prompt=with_prompt).to(causal.device)
         hidden = self._hidden(causal, batch)
-        return packed_pair_logps(
-            causal, batch, hidden, examples=examples, with_prompt=self.with_prompt, chunk_bytes=self.chunk_bytes, share=share
-        )
+        return packed_sums(causal, batch, hidden, examples=examples, chunk_bytes=self.chunk_bytes, share=share)
 
     def _hidden(self, causal: Any, batch: PackedBatch) -> Tensor:
         if self.path is Path.PADDED:
@@ -66,9 +81,7 @@ class PairLogpsModel(nn.Module):
             switch_back(causal_model(self.body), self._own_attention)
             self._own_attention = None
 
-    def _nothing(self) -> PairLogps:
+    def _nothing(self) -> Tensor:
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         zeros = [parameter.flatten()[:0].double().sum() for parameter in parameters]
-        nothing = torch.stack(zeros).sum()[None][:0] if zeros else torch.zeros(0, dtype=torch.float64)
-        empty = CompletionLogps(nothing, nothing.detach())
-        return PairLogps(chosen=empty, rejected=empty, prompt=empty if self.with_prompt else None)
+        return torch.stack(zeros).sum()[None][:0] if zeros else torch.zeros(0, dtype=torch.float64)

@@ -1,15 +1,14 @@
-"""From examples to log-probs: a pack, its hidden states, and then only the log-probs that are asked for."""
+"""From a pack to sums: its hidden states, and then only the log-probs that are asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from orpo.core.logps import CompletionLogps, PairLogps
 from orpo.core.tokens import TokenizedExample
 from orpo.engine.attention import LAYOUT
 from orpo.engine.body import layer_stack
@@ -17,9 +16,8 @@ from orpo.engine.head import Hint, token_logps
 from orpo.engine.head_of import head_of
 from orpo.engine.layout import HeadTable, PackedBatch
 
-Share = Callable[[PairLogps], Tensor]
-"""Log-probs of some pairs -> their share of a step's loss, a scalar. A sum over pairs, or the head makes its gradients later."""
-
+SumsShare = Callable[[Tensor, slice], Tensor]
+"""The sums of some of a pack's examples, and which -> their share of a step's loss, a scalar."""
 
 CHUNK_BYTES = 2**26
 """fp32 logits that are alive at a time: at 64 MiB products run at their full rate on a CPU, and little memory is gained by fewer."""
@@ -41,60 +39,43 @@ def packed_hidden(causal: Any, batch: PackedBatch) -> Tensor:
     return hidden
 
 
-def packed_pair_logps(
+def packed_sums(
     causal: Any,
     batch: PackedBatch,
     hidden: Tensor,
     *,
     examples: Sequence[TokenizedExample],
-    with_prompt: bool,
     chunk_bytes: int,
-    share: Share | None = None,
-) -> PairLogps:
-    """Sums (fp64 [P]) and token counts of each pair, from the hidden states [T, H] of its pack; `prompt` is None unless `with_prompt`.
+    share: SumsShare | None = None,
+) -> Tensor:
+    """The sums of the pack's `examples` as engine/views.py numbers them, fp64, from its hidden states [T, H]; those not asked for are 0.
 
     `share` only says which gradient is to be expected: values and gradients do not depend on it.
     """
     hidden = hidden.index_select(0, batch.table.rows)
-    hint = _hint(batch.table, examples, share, with_prompt=with_prompt) if share is not None and torch.is_grad_enabled() else None
+    hint = _hint(batch.table, examples, share) if share is not None and torch.is_grad_enabled() else None
     logps = token_logps(hidden, head_of(causal), batch.table.targets, chunk_bytes=chunk_bytes, hint=hint)
-    return pair_sums(_sums(batch.table, logps), examples, with_prompt=with_prompt)
-
-
-def pair_sums(sums: Tensor, examples: Sequence[TokenizedExample], *, with_prompt: bool) -> PairLogps:
-    """`sums` [3 P] (chosen, rejected and prompt of each pair in turn) with the token counts of `examples`."""
-    chosen, rejected, prompt = sums.view(-1, 3).unbind(1)
-    counts = [[len(e.completions[0]), len(e.completions[1]), len(e.prompt_ids) - 1] for e in examples]
-    num_chosen, num_rejected, num_prompt = torch.tensor(counts, dtype=sums.dtype, device=sums.device).unbind(1)
-    return PairLogps(
-        chosen=CompletionLogps(chosen, num_chosen),
-        rejected=CompletionLogps(rejected, num_rejected),
-        prompt=CompletionLogps(prompt, num_prompt) if with_prompt else None,
-    )
-
-
-def _sums(table: HeadTable, logps: Tensor) -> Tensor:
-    """Sum over the entries of `table` of fp32 log-probs [M], in fp64: [num_sums]."""
+    table = batch.table
     return logps.new_zeros(table.num_sums, dtype=torch.float64).index_add(0, table.entry_sums, logps[table.entry_rows].double())
 
 
-def _hint(table: HeadTable, examples: Sequence[TokenizedExample], share: Share, *, with_prompt: bool) -> Hint:
+def _hint(table: HeadTable, examples: Sequence[TokenizedExample], share: SumsShare) -> Hint:
     """What the head needs to make its gradients in the forward pass: the derivative of the loss to each log-prob, group by group."""
     starts = dict(pairwise((0, *table.ends)))
     first_example = {start: index for index, start in enumerate(starts)}
     entry_starts = (0, *table.entry_ends)
-    per_example = table.num_sums // len(examples)
+    sum_starts = list(accumulate((len(example.completions) + 1 for example in examples), initial=0))
 
     def coefficients(logps: Tensor, first: int, last: int) -> Tensor:
         begin = first_example[first]
         end = table.ends.index(last, begin) + 1
         entries = slice(entry_starts[begin], entry_starts[end])
-        rows, numbers = table.entry_rows[entries] - first, table.entry_sums[entries] - begin * per_example
+        rows, numbers = table.entry_rows[entries] - first, table.entry_sums[entries] - sum_starts[begin]
         with torch.enable_grad():
-            sums = logps.new_zeros((end - begin) * per_example, dtype=torch.float64).index_add(0, numbers, logps[rows].double())
+            num = sum_starts[end] - sum_starts[begin]
+            sums = logps.new_zeros(num, dtype=torch.float64).index_add(0, numbers, logps[rows].double())
             sums.requires_grad_()
-            loss = share(pair_sums(sums, examples[begin:end], with_prompt=with_prompt))
-            (by_sum,) = torch.autograd.grad(loss, sums)
+            (by_sum,) = torch.autograd.grad(share(sums, slice(begin, end)), sums)
         return torch.zeros_like(logps).index_add(0, rows, by_sum[numbers].to(logps.dtype))
 
     return Hint(table.ends, coefficients)

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from orpo.core.logps import CompletionLogps, PairLogps
+from orpo.core.logps import PairLogps
 from orpo.core.tokens import TokenIds, TokenizedExample
+from orpo.engine.views import logps_of
 
 RowLogps = Callable[[Any, TokenIds, TokenIds], Tensor]
 """(model, prompt, completion) -> log-probs of all tokens of the row but its first."""
@@ -27,27 +28,25 @@ def row_logps(model: nn.Module, prompt_ids: TokenIds, completion_ids: TokenIds) 
     return torch.log_softmax(logits, dim=-1).gather(-1, row[1:, None]).squeeze(-1)
 
 
+def row_sums(model: nn.Module, examples: Sequence[TokenizedExample], *, row: RowLogps | None = None) -> Tensor:
+    """Summed log-probs of all completions and prompts, fp64, as engine/views.py numbers them. At least one example.
+
+    `row` may compute a row's log-probs in another way. The prompt's own are taken from the first row; all rows give the same, for
+    attention is causal.
+    """
+    sums: list[Tensor] = []
+    for example in examples:
+        rows = [(row or row_logps)(model, example.prompt_ids, completion) for completion in example.completions]
+        predicted = len(example.prompt_ids) - 1
+        sums += [logps[predicted:].double().sum() for logps in rows]
+        sums.append(rows[0][:predicted].double().sum())
+    return torch.stack(sums)
+
+
 def pair_logps(
     model: nn.Module, examples: Sequence[TokenizedExample], *, with_prompt: bool = True, row: RowLogps | None = None
 ) -> PairLogps:
-    """Summed log-probs (fp64 [P]) and token counts of chosen, rejected and prompt for each pair. At least one pair.
-
-    `prompt` is None unless `with_prompt`; `row` may compute a row's log-probs in another way. The prompt's own log-probs are taken
-    from the chosen row; both rows give the same, for attention is causal.
-    """
-    sums: list[tuple[Tensor, Tensor, Tensor]] = []
-    for example in examples:
-        chosen, rejected = ((row or row_logps)(model, example.prompt_ids, completion) for completion in example.completions)
-        predicted = len(example.prompt_ids) - 1
-        sums.append((chosen[predicted:].double().sum(), rejected[predicted:].double().sum(), chosen[:predicted].double().sum()))
-    chosen_total, rejected_total, prompt_total = (torch.stack(column) for column in zip(*sums, strict=True))
-    prompt = CompletionLogps(prompt_total, _counts(prompt_total, [len(e.prompt_ids) - 1 for e in examples]))
-    return PairLogps(
-        chosen=CompletionLogps(chosen_total, _counts(chosen_total, [len(e.completions[0]) for e in examples])),
-        rejected=CompletionLogps(rejected_total, _counts(rejected_total, [len(e.completions[1]) for e in examples])),
-        prompt=prompt if with_prompt else None,
-    )
-
-
-def _counts(like: Tensor, counts: list[int]) -> Tensor:
-    return torch.tensor(counts, dtype=like.dtype, device=like.device)
+    """Summed log-probs (fp64 [P]) and token counts of chosen, rejected and prompt for each pair; `prompt` is None unless `with_prompt`."""
+    logps = logps_of(row_sums(model, examples, row=row), examples, reads="pairs", with_prompt=with_prompt)
+    assert isinstance(logps, PairLogps), "pairs were asked for"
+    return logps

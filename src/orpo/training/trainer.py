@@ -125,7 +125,7 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         self.guard.begin(step, examples)
         total = torch.zeros((), dtype=torch.float64, device=self.args.device)
 
-        def share_of(part: PairLogps) -> Tensor:
+        def share_of(part: PairLogps, _: slice = slice(None)) -> Tensor:
             return step_loss(self.settings.objective(part), counts)
 
         for position, members in enumerate(bins):
@@ -169,7 +169,7 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         batches = [[self.store[i] for i in members] for members in cut[:2] if members]
         counts = unit_counts(example for batch in batches for example in batch)
 
-        def share_of(part: PairLogps) -> Tensor:
+        def share_of(part: PairLogps, _: slice = slice(None)) -> Tensor:
             return step_loss(settings.objective(part), counts)
 
         device = self.args.device
