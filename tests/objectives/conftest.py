@@ -46,3 +46,12 @@ def eight() -> tuple[Leaves, Counts]:
         per_token = 0.1 + 2 * torch.rand(8, generator=generator, dtype=torch.float64)
         totals.append((-per_token * torch.tensor(column, dtype=torch.float64)).requires_grad_())
     return (totals[0], totals[1], totals[2]), counts
+
+
+@pytest.fixture
+def eight_reference(eight: tuple[Leaves, Counts]) -> tuple[Leaves, Counts]:
+    """What a reference model gives the same eight pairs: other sums, without gradients."""
+    leaves, counts = eight
+    generator = torch.Generator().manual_seed(12)
+    moved = [leaf.detach() + torch.randn(8, generator=generator, dtype=torch.float64) for leaf in leaves]
+    return (moved[0], moved[1], moved[2]), counts

@@ -1,4 +1,4 @@
-"""Log-probabilities of a batch of pairs, labelled answers or rankings, as sums and counts. Nats; fp32 or better."""
+"""What objectives receive: log-probs of pairs, labelled answers or rankings, as sums and counts; scores of pairs. Nats; fp32 or better."""
 
 from __future__ import annotations
 
@@ -50,3 +50,11 @@ class RankedLogps:
 
     completions: CompletionLogps
     scores: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class PairScores:
+    """What an objective on a scalar head receives: one score for each completion of P pairs, both [P], in no unit."""
+
+    chosen: Tensor
+    rejected: Tensor

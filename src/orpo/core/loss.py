@@ -43,8 +43,14 @@ class Loss:
 def step_loss(loss: Loss, counts: Mapping[str, int]) -> Tensor:
     """Sum over terms of weight * total / counts[unit], fp64 scalar: this micro-batch's share of the step's loss.
 
-    `counts` are those of the whole optimizer step over all ranks; a step holds at least one pair and each completion
-    at least one token, so no count is zero. Shares of micro-batches add up to the step's loss however it was cut.
+    `counts` are those of the whole optimizer step over all ranks. Shares of micro-batches add up to the step's loss however it
+    was cut. A step without undesirable answers, say, has a count of 0 for them: their total is then a sum over nothing, and the
+    term is that 0, with its graph. See `denominator`.
     """
-    shares = [term.weight * term.total.double() / counts[term.unit] for term in loss.terms]
+    shares = [term.weight * term.total.double() / denominator(counts, term.unit) for term in loss.terms]
     return torch.stack(shares).sum()
+
+
+def denominator(counts: Mapping[str, int], unit: str) -> int:
+    """What a sum of `unit` is divided by: its count in the step, or 1 where there is none, because the sum over nothing is 0 then."""
+    return max(counts[unit], 1)

@@ -12,8 +12,17 @@ from orpo.core.records import Source
 
 TokenIds = NDArray[np.int32]
 
-UNITS = ("pairs", "chosen_tokens", "prompt_and_chosen_tokens")
-"""What a sum can be divided by: pairs; tokens of the chosen completions; those plus the prompt's predicted tokens."""
+UNITS = (
+    "pairs",  # examples of two completions without labels
+    "chosen_tokens",  # of the first completion of each example without labels: the chosen of a pair, the best of a ranking
+    "prompt_and_chosen_tokens",  # those and the prompt's predicted tokens
+    "rankings",  # examples of two or more completions without labels; a pair is a ranking of two
+    "completions",  # labelled answers
+    "desirable",  # labelled answers that are, and that are not
+    "undesirable",
+    "desirable_tokens",  # of the labelled answers that are desirable
+)
+"""What a sum can be divided by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +52,29 @@ def unit_counts(examples: Iterable[TokenizedExample]) -> dict[str, int]:
     """Counts of each of UNITS over `examples`: the denominators of a step. Additive, so ranks can sum them."""
     counts = dict.fromkeys(UNITS, 0)
     for example in examples:
-        chosen = len(example.completions[0])
-        counts["pairs"] += 1
-        counts["chosen_tokens"] += chosen
-        counts["prompt_and_chosen_tokens"] += len(example.prompt_ids) - 1 + chosen
+        if example.labels:
+            _count_labelled(example, counts)
+        else:
+            _count_ranked(example, counts)
     return counts
+
+
+def _count_ranked(example: TokenizedExample, counts: dict[str, int]) -> None:
+    """Nothing; adds a pair or a ranking to `counts`."""
+    chosen = len(example.completions[0])
+    counts["pairs"] += len(example.completions) == 2
+    counts["rankings"] += len(example.completions) >= 2
+    counts["chosen_tokens"] += chosen
+    counts["prompt_and_chosen_tokens"] += len(example.prompt_ids) - 1 + chosen
+
+
+def _count_labelled(example: TokenizedExample, counts: dict[str, int]) -> None:
+    """Nothing; adds labelled answers to `counts`."""
+    for ids, is_desirable in zip(example.completions, example.labels, strict=True):
+        counts["completions"] += 1
+        counts["desirable"] += is_desirable
+        counts["undesirable"] += not is_desirable
+        counts["desirable_tokens"] += len(ids) if is_desirable else 0
 
 
 def add_counts(left: Mapping[str, int], right: Mapping[str, int]) -> dict[str, int]:

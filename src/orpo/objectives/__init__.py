@@ -1,4 +1,4 @@
-"""The mathematics, one file each: PairLogps enter, a Loss leaves. An objective knows no model and no trainer.
+"""The mathematics, one file each: log-probs (or scores) enter, a Loss leaves. An objective knows no model and no trainer.
 
 A loss is used alone from its own file, `from orpo.objectives.orpo import orpo`, which imports torch. What this package
 itself offers is the catalogue, free of torch: which objectives there are, their options, and the published presets.
@@ -12,8 +12,11 @@ from orpo.objectives.catalogue import (
     bound,
     check_options,
     load,
+    needs_baseline,
+    needs_reference,
     objective_options,
     one_line,
+    reads,
 )
 
 __all__ = [
@@ -24,6 +27,9 @@ __all__ = [
     "bound",
     "check_options",
     "load",
+    "needs_baseline",
+    "needs_reference",
     "objective_options",
     "one_line",
+    "reads",
 ]

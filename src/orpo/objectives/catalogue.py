@@ -6,6 +6,7 @@ import ast
 import difflib
 import functools
 import importlib
+import importlib.util
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,14 +16,19 @@ from typing import TYPE_CHECKING, Literal
 from orpo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from orpo.core.logps import PairLogps
     from orpo.core.loss import Loss
 
 OBJECTIVES: Mapping[str, str] = {
     "orpo": "orpo",
     "sft": "sft",
+    "dpo": "dpo",
 }
 """Name -> file of this room, without its ending. The file holds a function of the objective's name."""
+
+Reads = Literal["pairs", "labelled", "rankings", "scores"]
+
+_READS: Mapping[str, Reads] = {"PairLogps": "pairs", "LabelledLogps": "labelled", "RankedLogps": "rankings", "PairScores": "scores"}
+"""What the first argument of an objective is annotated with -> what it reads."""
 
 Kind = Literal["float", "int", "choice", "bool", "text"]
 
@@ -72,6 +78,22 @@ def objective_options(name: str) -> tuple[Option, ...]:
     return tuple(_option(name, argument, default, docs) for argument, default in arguments)
 
 
+def reads(name: str) -> Reads:
+    """What objective `name` is computed from: 'pairs', 'labelled' answers or 'rankings' (log-probs of each), or 'scores' of pairs."""
+    _, annotation = _data_arguments(name)[0]
+    return _READS[annotation]
+
+
+def needs_reference(name: str) -> bool:
+    """Whether objective `name` reads, as its second argument, the log-probs of a reference model as well."""
+    return "reference" in dict(_data_arguments(name))
+
+
+def needs_baseline(name: str) -> bool:
+    """Whether objective `name` reads, as its last positional argument, a scalar that is made once for the whole optimizer step."""
+    return "baseline" in dict(_data_arguments(name))
+
+
 def one_line(name: str) -> str:
     """What objective `name` is, in one line: the first of its file."""
     return (ast.get_docstring(_module(name)) or "").partition("\n")[0]
@@ -83,20 +105,34 @@ def load(name: str) -> Callable[..., Loss]:
     return function
 
 
-def bound(name: str, options: Mapping[str, object]) -> Callable[[PairLogps], Loss]:
-    """Objective `name` with `options` set: a function of PairLogps alone. Raises ConfigError for any option that cannot be; imports torch.
+def bound(name: str, options: Mapping[str, object]) -> Callable[..., Loss]:
+    """Objective `name` with `options` set: a function of its data alone. Raises ConfigError for any option that cannot be; imports torch.
 
-    It is tried on zero pairs, so that a value out of range is found now and not in the first step.
+    Its data are what `reads` says, then reference and baseline where it needs them. It is tried on no rows at all, so that a value
+    out of range is found now and not in the first step.
     """
     check_options(name, options)
+    objective = functools.partial(load(name), **options)
+    nothing = _no_rows()
+    objective(*(nothing[annotation] for _, annotation in _data_arguments(name)))
+    return objective
+
+
+def _no_rows() -> dict[str, object]:
+    """For each annotation that an argument of data may have, such an argument without a single row."""
     import torch
 
-    from orpo.core.logps import CompletionLogps, PairLogps
+    from orpo.core.logps import CompletionLogps, LabelledLogps, PairLogps, PairScores, RankedLogps
 
-    objective = functools.partial(load(name), **options)
-    nothing = CompletionLogps(torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64))
-    objective(PairLogps(chosen=nothing, rejected=nothing, prompt=nothing))
-    return objective
+    row, table = torch.zeros(0, dtype=torch.float64), torch.zeros(0, 2, dtype=torch.float64)
+    nothing = CompletionLogps(row, row)
+    return {
+        "PairLogps": PairLogps(chosen=nothing, rejected=nothing, prompt=nothing),
+        "LabelledLogps": LabelledLogps(nothing, row.bool()),
+        "RankedLogps": RankedLogps(CompletionLogps(table, table), scores=table),
+        "PairScores": PairScores(row, row),
+        "Tensor": torch.zeros((), dtype=torch.float64),
+    }
 
 
 def check_options(name: str, options: Mapping[str, object]) -> None:
@@ -134,11 +170,22 @@ def _file(name: str) -> str:
 
 @functools.cache
 def _module(name: str) -> ast.Module:
-    return ast.parse((Path(__file__).parent / f"{_file(name)}.py").read_text(encoding="utf-8"))
+    """The source of the file of objective `name`, found as an import would find it, and not imported."""
+    spec = importlib.util.find_spec(f"orpo.objectives.{_file(name)}")
+    assert spec is not None, f"there is no file {_file(name)}.py for objective {name}"
+    assert spec.origin is not None, f"{_file(name)} is no file"
+    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
 
 
 def _function(name: str) -> ast.FunctionDef:
     return next(node for node in _module(name).body if isinstance(node, ast.FunctionDef) and node.name == name)
+
+
+def _data_arguments(name: str) -> list[tuple[str, str]]:
+    """(name, annotation) of the positional arguments of objective `name`."""
+    arguments = _function(name).args.args
+    assert all(isinstance(argument.annotation, ast.Name) for argument in arguments), f"data of {name} are annotated with a type's name"
+    return [(argument.arg, ast.unparse(argument.annotation)) for argument in arguments if argument.annotation is not None]
 
 
 def _option(objective: str, argument: ast.arg, default: ast.expr | None, docs: Mapping[str, str]) -> Option:
