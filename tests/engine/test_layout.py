@@ -117,10 +117,10 @@ def _predictions(row: Ids, first: int, last: int) -> Predictions:
     return [(tuple(row[:token]), row[token]) for token in range(first, last)]
 
 
-def _examples() -> st.SearchStrategy[list[Example]]:
-    """Examples with one to three completions each, from three token ids, so that common beginnings are frequent."""
+def _examples(least: int = 1, most: int = 3) -> st.SearchStrategy[list[Example]]:
+    """Examples with `least` to `most` completions each, from three token ids, so that common beginnings are frequent."""
     ids = st.lists(st.integers(0, 2), min_size=1, max_size=6)
-    completions = st.lists(ids, min_size=1, max_size=3).map(tuple)
+    completions = st.lists(ids, min_size=least, max_size=most).map(tuple)
     return st.lists(st.tuples(ids, completions), min_size=1, max_size=4)
 
 
@@ -156,7 +156,7 @@ def test_rows_lie_without_gaps_and_say_where_they_stand(examples: list[Example],
     assert all(len(_context(batch, row)) == positions[row] + 1 for row in range(batch.layout.num_rows))
 
 
-@given(examples=_examples(2), sharing=st.booleans(), with_prompt=st.booleans())
+@given(examples=_examples(2, 2), sharing=st.booleans(), with_prompt=st.booleans())
 @settings(deadline=None)
 def test_ends_part_log_probs_and_entries_by_example(examples: list[Example], sharing: bool, with_prompt: bool) -> None:
     tokens = [tokenized(prompt, *completions) for prompt, completions in examples]
@@ -170,7 +170,7 @@ def test_ends_part_log_probs_and_entries_by_example(examples: list[Example], sha
         assert set(table.entry_rows[entries].tolist()) == set(range(starts[index], starts[index + 1]))
 
 
-@given(examples=_examples(2))
+@given(examples=_examples(2, 2))
 @settings(deadline=None)
 def test_no_log_prob_is_asked_for_twice_in_a_shared_pack(examples: list[Example]) -> None:
     batch = pack([tokenized(prompt, *completions) for prompt, completions in examples], sharing=True)

@@ -36,7 +36,9 @@ def test_the_loss_is_equation_7_of_the_paper(pairs: Pairs, eight: Any, eight_ref
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_autograd_gives_the_gradient_of_the_paper_and_gradcheck_agrees(pairs: Pairs, eight: Any, eight_reference: Any, smoothing: float) -> None:
+def test_autograd_gives_the_gradient_of_the_paper_and_gradcheck_agrees(
+    pairs: Pairs, eight: Any, eight_reference: Any, smoothing: float
+) -> None:
     """Section 4 of the paper: -beta * sigmoid(-z) * (grad lp_w - grad lp_l); smoothing takes its share from the other side."""
     leaves, counts = eight
     reference = pairs(*eight_reference)
@@ -109,7 +111,9 @@ def test_loss_and_gradient_are_finite_where_a_margin_is_huge() -> None:
 
 
 def test_metrics_are_the_figures_worked_out_by_hand(pairs: Pairs) -> None:
-    policy = pairs(tuple(torch.tensor(column, requires_grad=True) for column in ([-3.0, -4.0], [-12.0, -1.0], [0.0, 0.0])), ([3, 2], [4, 1], [1, 1]))
+    policy = pairs(
+        tuple(torch.tensor(column, requires_grad=True) for column in ([-3.0, -4.0], [-12.0, -1.0], [0.0, 0.0])), ([3, 2], [4, 1], [1, 1])
+    )
     reference = pairs(tuple(torch.tensor(column) for column in ([-4.0, -1.0], [-10.0, -2.0], [0.0, 0.0])), ([3, 2], [4, 1], [1, 1]))
     loss = dpo(policy, reference, beta=0.5)
     shown = {name: metric.total.item() for name, metric in loss.metrics.items()}
