@@ -1,9 +1,10 @@
-"""The DPO loss against a float64 transcription of its equation, its closed-form gradient, and what it does to a preference that never fails."""
+"""The DPO loss against a transcription of its equation, its closed-form gradient, and a preference that never fails."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ Pairs = Callable[..., PairLogps]
 
 def transcribed(policy: Any, reference: Any, beta: float, smoothing: float) -> float:
     """Equation 7 from probabilities, with the authors' label smoothing: sigmoid of the difference of beta * log(pi / pi_ref)."""
-    (w, l), (ref_w, ref_l) = (np.exp(np.array(side, np.float64)) for side in (policy, reference))
-    preferred = (w / ref_w) ** beta / ((w / ref_w) ** beta + (l / ref_l) ** beta)
+    (won, lost), (ref_won, ref_lost) = (np.exp(np.array(side, np.float64)) for side in (policy, reference))
+    preferred = (won / ref_won) ** beta / ((won / ref_won) ** beta + (lost / ref_lost) ** beta)
     return float(np.mean(-(1 - smoothing) * np.log(preferred) - smoothing * np.log(1 - preferred)))
 
 
@@ -36,7 +37,9 @@ def test_the_loss_is_equation_7_of_the_paper(pairs: Pairs, eight: Any, eight_ref
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_autograd_gives_the_gradient_of_the_paper_and_gradcheck_agrees(pairs: Pairs, eight: Any, eight_reference: Any, smoothing: float) -> None:
+def test_autograd_gives_the_gradient_of_the_paper_and_gradcheck_agrees(
+    pairs: Pairs, eight: Any, eight_reference: Any, smoothing: float
+) -> None:
     """Section 4 of the paper: -beta * sigmoid(-z) * (grad lp_w - grad lp_l); smoothing takes its share from the other side."""
     leaves, counts = eight
     reference = pairs(*eight_reference)
@@ -46,7 +49,7 @@ def test_autograd_gives_the_gradient_of_the_paper_and_gradcheck_agrees(pairs: Pa
         return step_loss(dpo(policy, reference, beta=0.3, label_smoothing=smoothing), {"pairs": 8})
 
     chosen, rejected = torch.autograd.grad(whole_step(*leaves[:2]), leaves[:2])
-    z = [0.3 * (w - l) for w, l in zip((leaves[0] - reference.chosen.total).tolist(), (leaves[1] - reference.rejected.total).tolist())]
+    z = (0.3 * ((leaves[0] - reference.chosen.total) - (leaves[1] - reference.rejected.total))).tolist()
     expected = [-0.3 * ((1 - smoothing) / (1 + math.exp(m)) - smoothing / (1 + math.exp(-m))) / 8 for m in z]
     assert chosen.tolist() == pytest.approx(expected, rel=1e-12)
     assert rejected.tolist() == pytest.approx([-value for value in expected], rel=1e-12)
@@ -90,7 +93,7 @@ def dpo_of_margin(margin: Tensor, smoothing: float = 0.0) -> Tensor:
 def test_on_a_preference_that_never_fails_the_margin_grows_without_end() -> None:
     """Azar 2023, section 4.2: nothing in the loss holds it. Growth is as log(steps): 10 times the steps add log(10) / beta."""
     seen = descended(dpo_of_margin, 3_000, rate=4.0)
-    assert all(later > earlier for earlier, later in zip(seen, seen[1:], strict=False))
+    assert all(later > earlier for earlier, later in pairwise(seen))
     assert seen[2_999] - seen[299] == pytest.approx(math.log(10) / 0.5, rel=0.02)
 
 
@@ -109,8 +112,9 @@ def test_loss_and_gradient_are_finite_where_a_margin_is_huge() -> None:
 
 
 def test_metrics_are_the_figures_worked_out_by_hand(pairs: Pairs) -> None:
-    policy = pairs(tuple(torch.tensor(column, requires_grad=True) for column in ([-3.0, -4.0], [-12.0, -1.0], [0.0, 0.0])), ([3, 2], [4, 1], [1, 1]))
-    reference = pairs(tuple(torch.tensor(column) for column in ([-4.0, -1.0], [-10.0, -2.0], [0.0, 0.0])), ([3, 2], [4, 1], [1, 1]))
+    counts = ([3, 2], [4, 1], [1, 1])
+    policy = pairs([torch.tensor(column, requires_grad=True) for column in ([-3.0, -4.0], [-12.0, -1.0], [0.0, 0.0])], counts)
+    reference = pairs([torch.tensor(column) for column in ([-4.0, -1.0], [-10.0, -2.0], [0.0, 0.0])], counts)
     loss = dpo(policy, reference, beta=0.5)
     shown = {name: metric.total.item() for name, metric in loss.metrics.items()}
     assert shown["rewards/chosen"] == 0.5 * (1.0 - 3.0)
