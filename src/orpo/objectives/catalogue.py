@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 OBJECTIVES: Mapping[str, str] = {
     "orpo": "orpo",
     "sft": "sft",
+    "odds": "odds",
+    "simpo": "simpo",
     "dpo": "dpo",
+    "ipo": "ipo",
+    "kto": "kto",
+    "ulma": "ulma",
+    "pro": "pro",
+    "reward": "reward",
 }
 """Name -> file of this room, without its ending. The file holds a function of the objective's name."""
 

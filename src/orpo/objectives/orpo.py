@@ -46,19 +46,21 @@ def orpo(
         odds_temperature: Factor on the log odds ratio inside the sigmoid, above 0. 1 is the paper; below 1 a pair
             that is already ranked right keeps pulling for longer (arXiv 2502.01237 calls it beta).
     """
-    _require_in_range(beta, odds_temperature)
+    term, metrics = odds_ratio(policy, beta=beta, odds_temperature=odds_temperature)
     nll = nll_term(policy, nll_over=nll_over, nll_average=nll_average)
+    return Loss(
+        terms=(nll, term),
+        metrics={"nll_loss": Metric(nll.total.detach(), unit=nll.unit), **metrics, **pair_metrics(policy)},
+    )
+
+
+def odds_ratio(policy: PairLogps, *, beta: float, odds_temperature: float) -> tuple[Term, dict[str, Metric]]:
+    """L_OR of P pairs as the term "odds_ratio" of weight `beta`, and its metrics. Raises ConfigError for an option out of range."""
+    _require_in_range(beta, odds_temperature)
     log_odds_ratio = log_odds(policy.chosen.mean) - log_odds(policy.rejected.mean)
     log_sigmoid = F.logsigmoid(odds_temperature * log_odds_ratio).sum()
-    return Loss(
-        terms=(nll, Term("odds_ratio", -log_sigmoid, unit="pairs", weight=beta)),
-        metrics={
-            "nll_loss": Metric(nll.total.detach(), unit=nll.unit),
-            "log_odds_ratio": Metric(log_sigmoid.detach()),
-            **_rewards(policy, beta),
-            **pair_metrics(policy),
-        },
-    )
+    term = Term("odds_ratio", -log_sigmoid, unit="pairs", weight=beta)
+    return term, {"log_odds_ratio": Metric(log_sigmoid.detach()), **_rewards(policy, beta)}
 
 
 def _rewards(policy: PairLogps, beta: float) -> dict[str, Metric]:
