@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,13 @@ class TokenizedExample:
     def num_tokens(self) -> int:
         """Distinct tokens a model has to see: the prompt once, each completion once."""
         return len(self.prompt_ids) + sum(len(completion) for completion in self.completions)
+
+
+class Examples(Protocol):
+    """Tokenized examples by position."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> TokenizedExample: ...
 
 
 def unit_counts(examples: Iterable[TokenizedExample]) -> dict[str, int]:

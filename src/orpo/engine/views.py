@@ -6,7 +6,7 @@ The one place that knows how sums are numbered: of each example its completions 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Literal
 
 import torch
@@ -62,6 +62,33 @@ def viewed(totals: Tensor, examples: Sequence[TokenizedExample], *, reads: Reads
     )
 
 
+def totals_by_example(logps: Logps, examples: Sequence[TokenizedExample]) -> list[dict[str, float]]:
+    """For each of `examples` its summed log-probs by name: chosen, rejected and prompt of a pair, else by the number of the completion."""
+    if isinstance(logps, PairLogps):
+        parts = {"chosen": logps.chosen, "rejected": logps.rejected, "prompt": logps.prompt}
+        totals = {name: part.total.tolist() for name, part in parts.items() if part is not None}
+        return [{name: values[i] for name, values in totals.items()} for i in range(len(examples))]
+    if isinstance(logps, RankedLogps):
+        rows = [row[: len(e.completions)] for row, e in zip(logps.completions.total.tolist(), examples, strict=True)]
+    else:
+        flat, starts = logps.completion.total.tolist(), completion_starts(examples)
+        rows = [flat[start:end] for start, end in pairwise(starts)]
+    return [{f"completion {number}": total for number, total in enumerate(row, 1)} for row in rows]
+
+
+def detached(logps: Logps) -> Logps:
+    """The same without what made it: to be kept beyond a backward pass."""
+    if isinstance(logps, PairLogps):
+        return PairLogps(_detached(logps.chosen), _detached(logps.rejected), None if logps.prompt is None else _detached(logps.prompt))
+    if isinstance(logps, RankedLogps):
+        return RankedLogps(_detached(logps.completions), logps.scores)
+    return LabelledLogps(_detached(logps.completion), logps.is_desirable)
+
+
+def _detached(logps: CompletionLogps) -> CompletionLogps:
+    return CompletionLogps(logps.total.detach(), logps.num_tokens)
+
+
 def is_desirable(examples: Sequence[TokenizedExample]) -> Tensor:
     """The label of every completion, [N] of bool."""
     assert all(len(example.labels) == len(example.completions) for example in examples), "labelled answers have labels"
@@ -87,8 +114,8 @@ def _table(numbers: Tensor, examples: Sequence[TokenizedExample]) -> Tensor:
 
 
 def _scores(like: Tensor, examples: Sequence[TokenizedExample]) -> Tensor | None:
-    """What the completions were ranked by, [P, K]; None where the data gives an order alone."""
-    if not all(example.scores for example in examples) or not examples:
+    """What the completions were ranked by, [P, K]; None where the data gives an order alone. Nothing at all has scores, too."""
+    if not all(example.scores for example in examples):
         return None
     return _table(_like(like, [score for example in examples for score in example.scores]), examples)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orpo.core.tokens import TokenizedExample
-from orpo.training.trainer import Examples
+from orpo.core.tokens import Examples, TokenizedExample
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import transformers
 
+from orpo.core.tokens import Examples
 from orpo.data.checks import CheckedData, check_data, count_overlap
 from orpo.data.columns import parse_columns
 from orpo.data.limits import Overlong
@@ -28,11 +29,11 @@ from orpo.pipeline.fitting import Wanted, advice_after_failure, part_lengths, se
 from orpo.pipeline.part import Part
 from orpo.training import models
 from orpo.training.assemble import Plan, enable_checkpointing, plan
+from orpo.training.beside import Objective
 from orpo.training.checkpointing import RunIdentity, base_model_facts, run_identity
 from orpo.training.config import ResolvedConfig, TrainConfig
 from orpo.training.environment import environment, machine_line
 from orpo.training.ranks import from_first
-from orpo.training.trainer import Examples, Objective
 
 Say = Callable[[str], None]
 

@@ -15,6 +15,7 @@ from orpo.engine.startup_check import choose_path
 from orpo.errors import InterruptedRun
 from orpo.pipeline.outcome import last_row, now, outcome_recorded
 from orpo.pipeline.prepare import Prepared, load_body, num_parameters, prepare
+from orpo.pipeline.references import beside_of
 from orpo.pipeline.results import Judge, evaluation_section, finish_samples, start_samples, write_pages
 from orpo.runs import names
 from orpo.runs.atomic import write_json_atomic, write_text_atomic
@@ -161,6 +162,7 @@ def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judg
 def _fit(place: Place, prepared: Prepared, body: Any, path: EnginePath, *, console: Console, say: Say, step: int) -> None:
     """Trains from `step` to the end. Raises InterruptedRun after a signal, once its checkpoint is published."""
     config, run_dir = prepared.config, place.run_dir
+    beside = beside_of(prepared, body, path, run_dir=run_dir, is_resumed=place.resume is not None, say=say)
     log = MetricsLog(run_dir / names.METRICS) if is_first() else None
     if log:
         log.truncate_after(step if place.resume else -1)
@@ -186,6 +188,7 @@ def _fit(place: Place, prepared: Prepared, body: Any, path: EnginePath, *, conso
         lengths=prepared.lengths,
         costs=prepared.costs(path),
         held_out=prepared.held_out,
+        beside=beside,
         guard=FiniteGuard(_batch_saver(run_dir)),
         save=checkpoint_saver(
             run_dir,

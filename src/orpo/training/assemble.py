@@ -13,15 +13,16 @@ import transformers
 
 from orpo.core.logps import CompletionLogps, PairLogps
 from orpo.core.loss import step_loss
-from orpo.core.tokens import UNITS
+from orpo.core.tokens import UNITS, Examples
 from orpo.engine.batching import steps_per_epoch
 from orpo.engine.model import PairLogpsModel
 from orpo.engine.packed import chunk_bytes_for
 from orpo.engine.paths import Path as EnginePath
 from orpo.engine.precision import Precision
 from orpo.errors import ConfigError
+from orpo.training.beside import Beside, Objective
 from orpo.training.guards import FiniteGuard
-from orpo.training.trainer import Examples, Objective, PreferenceTrainer, StepSettings
+from orpo.training.trainer import PreferenceTrainer, StepSettings
 
 if TYPE_CHECKING:
     from orpo.training.config import TrainConfig
@@ -143,21 +144,25 @@ def build_trainer(
     lengths: Sequence[int],
     costs: Sequence[int] | None = None,
     held_out: Examples | None,
+    beside: Beside | None = None,
     guard: FiniteGuard,
     save: Callable[[PreferenceTrainer], Path],
     callbacks: list[transformers.TrainerCallback],
 ) -> PreferenceTrainer:
     """The trainer of `body`: log-probs by the engine, loss by `objective`, checkpoints by `save`.
 
-    `lengths` are the distinct tokens of each pair, `costs` what it takes of a micro-batch (the same where nothing is said).
+    `lengths` are the distinct tokens of each pair, `costs` what it takes of a micro-batch (the same where nothing is said). `beside` is
+    what the objective reads besides: nothing, of pairs, where nothing is said.
     """
-    settings = StepSettings(objective, lengths, costs or lengths, run_plan.pairs_per_step, run_plan.tokens_per_micro_batch, seed)
+    beside = beside or Beside()
+    settings = StepSettings(objective, lengths, costs or lengths, run_plan.pairs_per_step, run_plan.tokens_per_micro_batch, seed, beside)
     return PreferenceTrainer(
         PairLogpsModel(
             body,
             path=path,
-            with_prompt=reads_prompt(objective),
-            chunk_bytes=chunk_bytes_for(max(lengths), body.config.get_text_config().vocab_size, arguments.device.type),
+            reads=beside.reads,
+            with_prompt=reads_prompt(objective, beside),
+            chunk_bytes=head_bytes(body, max(lengths)),
         ),
         arguments,
         settings=settings,
@@ -169,12 +174,22 @@ def build_trainer(
     )
 
 
-def reads_prompt(objective: Objective) -> bool:
+def head_bytes(body: Any, longest: int) -> int:
+    """fp32 logits that the head of `body` holds at a time for examples of up to `longest` distinct tokens, a policy's or a reference's."""
+    return chunk_bytes_for(longest, body.config.get_text_config().vocab_size, next(body.parameters()).device.type)
+
+
+def reads_prompt(objective: Objective, beside: Beside | None = None) -> bool:
     """Whether the loss depends on the log-probs of the prompt's own tokens, seen from its derivative for a pair made up."""
+    beside = beside or Beside()
+    if beside.reads != "pairs":
+        return False
     one = torch.ones(1, dtype=torch.float64)
     parts = [CompletionLogps(total * one, one) for total in (-1.0, -2.0, -3.0)]
     prompt = parts[2].total.requires_grad_()
-    loss = step_loss(objective(PairLogps(*parts)), dict.fromkeys(UNITS, 1))
+    pair = PairLogps(*parts)
+    given = (pair, pair) if beside.references else (pair,)
+    loss = step_loss(objective(*given), dict.fromkeys(UNITS, 1))
     return loss.requires_grad and torch.autograd.grad(loss, prompt, allow_unused=True)[0] is not None
 
 

@@ -35,6 +35,8 @@ FREE_FIELDS = frozenset(
         "save_steps",
         "save_total_limit",
         "report_to",
+        "reference",  # its three ways give the same numbers
+        "reference_cache",
         "tokens_per_micro_batch",  # a step is the same however it is cut
         "gradient_checkpointing",
         "num_samples",

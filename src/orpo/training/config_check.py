@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from orpo.errors import ConfigError
-from orpo.training.config_fields import DEFAULTS, FIELDS, TRACKERS, TrainConfig, option_about
+from orpo.objectives.catalogue import needs_baseline, needs_reference
+from orpo.training.config_fields import DEFAULTS, FIELDS, TRACKERS, TrainConfig, option_about, reference_way
 from orpo.training.config_values import Unfit, converted, shown
 
 FULL_RATES = (5e-7, 1e-4)
@@ -149,8 +150,26 @@ def _loss(config: TrainConfig, places: Places) -> Iterator[str]:
     if config.preset is not None and config.objective != "orpo":
         problem = "presets are those of orpo"
         raise _contradiction("preset", "objective", problem, places, fix="remove preset, or set objective: orpo")
+    yield from _reference(config, places)
     if config.objective == "orpo" and config.objective_options.get("beta") == 0:
         yield "beta is 0: the odds ratio has no weight, so this equals SFT on the chosen answers"
+
+
+def _reference(config: TrainConfig, places: Places) -> Iterator[str]:
+    for name in ("reference", "reference_cache"):
+        if places.is_given(name) and not needs_reference(config.objective):
+            problem = f"{config.objective} reads no reference model"
+            raise _contradiction(name, "objective", problem, places, fix=f"remove {name}, or choose an objective that reads one")
+    if config.reference == "adapter" and not config.use_peft:
+        problem = "without use_peft there are no adapters to switch off"
+        raise _contradiction("reference", "use_peft", problem, places, fix="set use_peft: true, or reference: precomputed")
+    if config.reference_cache is not None and reference_way(config) != "precomputed":
+        problem = f"reference {reference_way(config)} keeps nothing"
+        raise _contradiction("reference_cache", "reference", problem, places, fix="remove reference_cache, or set reference: precomputed")
+    if needs_baseline(config.objective) and config.pairs_per_step < 2:
+        problem = f"{config.objective} measures its baseline on prompts beside answers of other examples of the step"
+        raise _contradiction("pairs_per_step", "objective", problem, places, fix="set pairs_per_step to 2 or more")
+    yield from ()
 
 
 def _length(config: TrainConfig, places: Places) -> Iterator[str]:

@@ -84,6 +84,20 @@ class TrainConfig:
 
     objective: str = _set("orpo", "The loss.", "choice", LOSS, choices=tuple(OBJECTIVES))
     preset: str | None = _set(None, "Set the options of orpo as published code has them.", "choice", LOSS, choices=tuple(PRESETS))
+    reference: str = _set(
+        "auto",
+        "Where the log-probs of the model before training come from: adapter (LoRA off), copy (a second model), precomputed (one pass "
+        "before, kept on disk); auto is adapter with use_peft, else precomputed.",
+        "choice",
+        LOSS,
+        choices=("auto", "adapter", "copy", "precomputed"),
+    )
+    reference_cache: str | None = _set(
+        None,
+        "Folder that keeps precomputed reference log-probs for other runs as well; otherwise they lie in the run directory.",
+        "text",
+        LOSS,
+    )
     objective_options: Mapping[str, Any] = field(default_factory=dict)  # beta and the like; resolve_config fills in every option
 
     max_steps: int = _set(-1, "Optimizer steps; -1 goes by num_train_epochs.", "int", LENGTH, unit="steps")
@@ -142,6 +156,13 @@ DEFAULTS: Mapping[str, Any] = {item.name: item.default for item in fields(TrainC
 
 # The objectives check their own ranges as well, but need torch for it; tests hold the two together.
 _OPTION_RANGES: Mapping[str, Mapping[str, float]] = {"beta": {"least": 0}, "odds_temperature": {"above": 0}}
+
+
+def reference_way(config: TrainConfig) -> str:
+    """adapter, copy or precomputed: what the setting `reference` comes to."""
+    if config.reference != "auto":
+        return config.reference
+    return "adapter" if config.use_peft else "precomputed"
 
 
 def option_about(objective: str) -> dict[str, tuple[About, Any]]:

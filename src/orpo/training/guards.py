@@ -14,8 +14,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from orpo.core.logps import PairLogps
 from orpo.core.tokens import TokenizedExample
+from orpo.engine.views import Logps, detached, totals_by_example
 from orpo.errors import InterruptedRun, NotFiniteError
 
 MAX_SKIPPED_IN_A_ROW = 3
@@ -28,7 +28,7 @@ class FiniteGuard:
         self.save_batch = save_batch
         self.num_skipped = self.num_in_a_row = self.step = 0
         self.examples: Sequence[TokenizedExample] = ()
-        self.seen: list[tuple[list[TokenizedExample], dict[str, Tensor]]] = []
+        self.seen: list[tuple[list[TokenizedExample], Logps]] = []
         self.loss = torch.zeros(())
 
     def begin(self, step: int, examples: Sequence[TokenizedExample]) -> None:
@@ -36,10 +36,9 @@ class FiniteGuard:
         self.step, self.examples = step, examples
         self.seen.clear()
 
-    def saw(self, examples: list[TokenizedExample], logps: PairLogps) -> None:
+    def saw(self, examples: list[TokenizedExample], logps: Logps) -> None:
         """The log-probs of one micro-batch of this rank, kept until the step is over to name a pair that went wrong."""
-        parts = {"chosen": logps.chosen, "rejected": logps.rejected, "prompt": logps.prompt}
-        self.seen.append((examples, {name: part.total.detach() for name, part in parts.items() if part is not None}))
+        self.seen.append((examples, detached(logps)))
 
     def end(self, loss: Tensor) -> None:
         """This rank's share of the step's loss."""
@@ -81,15 +80,14 @@ class FiniteGuard:
         """What is saved: every pair of the step, of all ranks, with its ids and log-probs; `suspects` are those that are not finite."""
         pairs = []
         for examples, logps in self.seen:
-            totals = {name: total.tolist() for name, total in logps.items()}
-            for i, example in enumerate(examples):
+            for example, totals in zip(examples, totals_by_example(logps, examples), strict=True):
                 pairs.append(
                     {
                         "source": str(example.source),
-                        "logps": {name: repr(values[i]) for name, values in totals.items()},
+                        "logps": {name: repr(total) for name, total in totals.items()},
                         "prompt_ids": example.prompt_ids.tolist(),
                         "completions": [completion.tolist() for completion in example.completions],
-                        "finite": all(math.isfinite(values[i]) for values in totals.values()),
+                        "finite": all(math.isfinite(total) for total in totals.values()),
                     }
                 )
         if torch.distributed.is_initialized():

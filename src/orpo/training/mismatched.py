@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from orpo.core.tokens import TokenizedExample
+from orpo.core.tokens import Examples, TokenizedExample
 from orpo.engine.batching import step_pairs, steps_per_epoch
 from orpo.errors import ConfigError
-from orpo.training.trainer import Examples
 
 STREAM = 2**32 + 1
 """A stream of random numbers of its own: the order of the data does not depend on it, nor it on the held-out split."""
@@ -40,7 +39,7 @@ class Mismatched:
 
 
 def mismatched_in_steps(store: Examples, *, pairs_per_step: int, seed: int, num_steps: int, longest: int) -> Mismatched:
-    """Of each step's examples in turn, each prompt beside the answers of another of its step: the step's answers moved on by a seeded number.
+    """Each prompt of a step beside the answers of another of its examples: the step's answers moved on by a seeded number, step by step.
 
     A step that is left with one example, at the end of an epoch, takes the answers of the example that its epoch began with.
     Raises ConfigError where there is no other example.

@@ -18,14 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from orpo.core.tokens import TokenizedExample
+from orpo.core.tokens import Examples, TokenizedExample
 from orpo.engine.batching import in_order
 from orpo.runs.atomic import write_bytes_atomic
 from orpo.runs.jsontext import canonical, read_strictly
 from orpo.runs.storage import storage_errors
 from orpo.training.ranks import from_first
 from orpo.training.references import Totals
-from orpo.training.trainer import Examples
 
 FORMAT_VERSION = 1
 TOKENS_AT_ONCE = 4096
@@ -55,22 +54,23 @@ def scope_of(examples: Examples, facts: Mapping[str, Any]) -> Scope:
     for index in range(len(examples)):
         example = examples[index]
         parts = (example.prompt_ids, *example.completions)
-        digest.update(np.array([len(part) for part in parts], dtype="<i4").tobytes())
+        digest.update(np.array([len(parts), *map(len, parts)], dtype="<i4").tobytes())
         for part in parts:
             digest.update(part.astype("<i4", copy=False).tobytes())
-        digest.update(b"|")  # where one example ends, and the next begins
         first[index + 1] = first[index] + len(example.completions)
     return Scope(digest.hexdigest(), first)
 
 
-def table_totals(examples: Examples, *, folder: Path, facts: Mapping[str, Any], score: Callable[[], Totals], device: str, say: Say) -> Totals:
+def table_totals(
+    examples: Examples, *, folder: Path, facts: Mapping[str, Any], score: Callable[[], Totals], device: str, say: Say
+) -> Totals:
     """Reference log-probs of `examples` by their positions: read from `folder`, or made by `score()` and written there.
 
     All ranks share the work and get the same table. Memory: 8 bytes for each completion and each example, no tokens. Raises StorageError
     where the table cannot be written; a crash meanwhile leaves the old file, or none.
     """
     scope = scope_of(examples, facts)
-    path = folder / f"{scope.fingerprint[:16]}.logps"
+    path = folder / f"reference-{scope.fingerprint[:16]}.logps"
     found, why = from_first(lambda: read_table(path, scope))
     if found is not None:
         say(f"reference    {scope.num:,} completions read from {path}")

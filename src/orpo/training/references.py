@@ -47,7 +47,7 @@ def live_totals(body: nn.Module, *, path: Path, dtype: torch.dtype, adapters: bo
     """
     model = PairLogpsModel(body, path=path, with_prompt=False, chunk_bytes=chunk_bytes)
 
-    def totals(examples: Sequence[TokenizedExample], positions: Sequence[int]) -> Tensor:
+    def totals(examples: Sequence[TokenizedExample], _: Sequence[int]) -> Tensor:
         with torch.no_grad(), _evaluating(body), nullcontext() if adapters else adapters_off(body), _autocast(body, dtype):
             try:
                 return model.completion_totals(examples)

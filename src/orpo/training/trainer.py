@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,29 +19,22 @@ import transformers
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from orpo.core.logps import PairLogps
-from orpo.core.loss import Loss, Metric, step_loss
-from orpo.core.tokens import UNITS, TokenizedExample, add_counts, unit_counts
+from orpo.core.loss import Metric, denominator, step_loss
+from orpo.core.tokens import UNITS, Examples, TokenizedExample, add_counts, unit_counts
 from orpo.engine.batching import heaviest_cut, in_order, micro_batches, pairs_before, step_pairs, steps_per_epoch
+from orpo.engine.views import Logps
+from orpo.training.beside import Beside, LossOf, Objective, loss_beside, measured_baseline
 from orpo.training.guards import FiniteGuard
+from orpo.training.mismatched import first_visit
 
 ENOUGH = 0.9
 """A step with this share of the largest micro-batch's tokens shows by itself whether the run fits."""
-
-Objective = Callable[[PairLogps], Loss]
-
-
-class Examples(Protocol):
-    """Tokenized pairs by position; `lengths` are their distinct tokens."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> TokenizedExample: ...
 
 
 @dataclass(frozen=True, slots=True)
 class StepSettings:
     """What a step is made of. `lengths` are the distinct tokens of each training pair, `costs` its rows in a micro-batch: as many where
-    prompts are shared, more where they are computed twice."""
+    prompts are shared, more where they are computed twice. `beside` is what the objective reads besides."""
 
     objective: Objective
     lengths: Sequence[int]
@@ -49,6 +42,7 @@ class StepSettings:
     pairs_per_step: int
     tokens_per_micro_batch: int
     seed: int
+    beside: Beside = field(default_factory=Beside)
 
 
 @dataclass(slots=True)
@@ -66,8 +60,11 @@ class Progress:
         for name, metric in metrics.items():
             if not metric.unit:
                 self.counted.add(name)
-            share = metric.total.detach().double() / (counts[metric.unit] if metric.unit else 1)
-            self.totals[name] = self.totals[name] + share if name in self.totals else share
+            self.add_share(name, metric.total.detach().double() / (denominator(counts, metric.unit) if metric.unit else 1))
+
+    def add_share(self, name: str, share: Tensor) -> None:
+        """Add one micro-batch's share of a mean over the step."""
+        self.totals[name] = self.totals[name] + share if name in self.totals else share
 
 
 class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
@@ -118,35 +115,75 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         costs = [self.settings.costs[i] for i in indices]
         ranks = micro_batches(costs, self.settings.tokens_per_micro_batch, num_ranks=self.args.world_size)
         bins = ranks[self.args.process_index]
+        baseline = self._baseline(step)
         model.train()
         # From the second step on (or the first after a resume) the optimizer's state is there: only then does the peak show.
         if not self.has_rehearsed and self.optimizer.state:
             self._rehearse(model, step, max(sum(costs[i] for i in members) for rank in ranks for members in rank))
         self.guard.begin(step, examples)
         total = torch.zeros((), dtype=torch.float64, device=self.args.device)
-
-        def share_of(part: PairLogps, _: slice = slice(None)) -> Tensor:
-            return step_loss(self.settings.objective(part), counts)
-
         for position, members in enumerate(bins):
             is_last = position == len(bins) - 1
             with nullcontext() if is_last else self.accelerator.no_sync(model):
                 batch = [examples[i] for i in members]
-                logps = model(batch, share=share_of)
-                loss = self.settings.objective(logps)
+                loss_of = self._loss_of(batch, [indices[i] for i in members], baseline)
+                logps = model(batch, share=_share_of(loss_of, counts))
+                loss = loss_of(logps, slice(None))
                 share = step_loss(loss, counts)
                 # DDP averages gradients over ranks; the shares of all ranks must add up instead.
                 self.accelerator.backward(share * self.args.world_size)
             total += share.detach()
             self.guard.saw(batch, logps)
-            # "loss" in fp64 replaces the parent's fp32 running sum in the log.
-            self.progress.add({**loss.metrics, "loss": Metric(share * counts["pairs"])}, counts)
+            self.progress.add(loss.metrics, counts)
+            # In fp64: it replaces the parent's fp32 running sum in the log.
+            self.progress.add_share("loss", share.detach())
         self.progress.num_steps += 1
         self.progress.num_pairs += len(examples)
         self.progress.num_tokens += sum(example.num_tokens for example in examples)
         self.guard.end(total)
         step_total: Tensor = total * self.args.world_size
         return step_total
+
+    def _loss_of(self, examples: list[TokenizedExample], positions: Sequence[int], baseline: Tensor | None) -> LossOf:
+        """The loss of a micro-batch of training examples as a function of the policy's log-probs."""
+        beside = self.settings.beside
+        reference = beside.references.train(examples, positions) if beside.references else None
+        return loss_beside(self.settings.objective, beside.reads, examples, reference, baseline)
+
+    def _baseline(self, step: int) -> Tensor | None:
+        """z0 of optimizer step `step`, the same on all ranks, measured before its first micro-batch; None for an objective without one."""
+        mismatched, references = self.settings.beside.mismatched, self.settings.beside.references
+        if mismatched is None or references is None:
+            return None
+        first, last = (first_visit(s, len(self.store), self.settings.pairs_per_step) for s in (step, step + 1))
+        return measured_baseline(
+            mismatched.train,
+            range(first + self.args.process_index, last, self.args.world_size),
+            policy=mismatched.policy,
+            reference=references.mismatched,
+            tokens_at_once=self.settings.tokens_per_micro_batch,
+            over_ranks=self._summed,
+        )
+
+    def _held_out_baseline(self) -> Tensor | None:
+        """z0 of all held-out examples, the same on all ranks; None for an objective without one."""
+        mismatched, references = self.settings.beside.mismatched, self.settings.beside.references
+        if mismatched is None or references is None:
+            return None
+        assert mismatched.held_out is not None, "nothing is held out"
+        return measured_baseline(
+            mismatched.held_out,
+            range(self.args.process_index, len(mismatched.held_out), self.args.world_size),
+            policy=mismatched.policy,
+            reference=references.held_out_mismatched,
+            tokens_at_once=self.settings.tokens_per_micro_batch,
+            over_ranks=self._summed,
+        )
+
+    def _summed(self, values: Tensor) -> Tensor:
+        """`values` summed over the ranks, on this rank's device."""
+        summed: Tensor = self.accelerator.reduce(values.to(self.args.device), "sum")
+        return summed
 
     def _rehearse(self, model: nn.Module, step: int, tokens_now: int) -> None:
         """Nothing; the largest micro-batch of the rest of the run has been tried, and the next of its step beside the gradients it left.
@@ -166,16 +203,16 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         )
         if tokens_now >= ENOUGH * sum(settings.costs[i] for i in cut[0]):
             return
-        batches = [[self.store[i] for i in members] for members in cut[:2] if members]
-        counts = unit_counts(example for batch in batches for example in batch)
-
-        def share_of(part: PairLogps, _: slice = slice(None)) -> Tensor:
-            return step_loss(settings.objective(part), counts)
-
+        counts = unit_counts(self.store[i] for members in cut[:2] for i in members)
+        baseline = torch.zeros((), dtype=torch.float64, device=self.args.device) if settings.beside.mismatched else None
         device = self.args.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), self.accelerator.no_sync(model):
-            for batch in batches:
-                self.accelerator.backward(share_of(model(batch, share=share_of)))
+            for members in cut[:2]:
+                if not members:
+                    continue
+                batch = [self.store[i] for i in members]
+                share_of = _share_of(self._loss_of(batch, members, baseline), counts)
+                self.accelerator.backward(share_of(model(batch, share=share_of), slice(None)))
         model.zero_grad(set_to_none=True)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
@@ -192,18 +229,21 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         self.model.eval()
         counts = dict.fromkeys(UNITS, 0)
         totals: dict[str, tuple[Tensor, str]] = {}
+        beside, mine = self.settings.beside, range(self.args.process_index, len(self.eval_store), self.args.world_size)
+        baseline, num = self._held_out_baseline(), 0
         with torch.no_grad():
-            mine = (self.eval_store[i] for i in range(self.args.process_index, len(self.eval_store), self.args.world_size))
             # A rank without a pair evaluates an empty batch: its sums are zeros under the names that the others have.
-            batches = in_order(mine, self.settings.tokens_per_micro_batch)
+            batches = in_order((self.eval_store[i] for i in mine), self.settings.tokens_per_micro_batch)
             for batch in chain([next(batches, [])], batches):
                 counts = add_counts(counts, unit_counts(batch))
-                loss = self.settings.objective(self.model(batch))
+                reference = beside.references.held_out(batch, mine[num : num + len(batch)]) if beside.references else None
+                num += len(batch)
+                loss = loss_beside(self.settings.objective, beside.reads, batch, reference, baseline)(self.model(batch), slice(None))
                 terms = {f"term/{t.name}": Metric(t.total * t.weight, t.unit) for t in loss.terms}
                 for name, metric in {**loss.metrics, **terms}.items():
                     total = metric.total.detach().double()
                     totals[name] = (totals[name][0] + total if name in totals else total, metric.unit)
-        metrics = self._means(totals, counts)
+        metrics = {**self._means(totals, counts), "num_pairs": len(self.eval_store)}
         logs = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(logs)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, logs)  # type: ignore[has-type]
@@ -215,11 +255,11 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         units = sorted(counts)
         flat = torch.stack([torch.as_tensor(totals[n][0], device=self.args.device).double() for n in names])
         flat = torch.cat([flat, torch.tensor([counts[u] for u in units], dtype=torch.float64, device=self.args.device)])
-        flat = self.accelerator.reduce(flat, "sum").cpu()
-        summed = dict(zip(units, flat[len(names) :].tolist(), strict=True))
-        means = {n: float(flat[i]) / (summed[totals[n][1]] if totals[n][1] else 1.0) for i, n in enumerate(names)}
+        flat = self._summed(flat).cpu()
+        summed = {unit: int(num) for unit, num in zip(units, flat[len(names) :].tolist(), strict=True)}
+        means = {n: float(flat[i]) / (denominator(summed, totals[n][1]) if totals[n][1] else 1) for i, n in enumerate(names)}
         loss = sum(means.pop(n) for n in names if n.startswith("term/"))
-        return {"loss": loss, **means, "num_pairs": int(summed["pairs"])}
+        return {"loss": loss, **means}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log `logs`; a training log gains the objective's metrics, averaged over the steps since the last one (counts: summed)."""
@@ -242,3 +282,8 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Nothing: the weights were loaded from the verified checkpoint when the model was assembled."""
+
+
+def _share_of(loss_of: LossOf, counts: Mapping[str, int]) -> Callable[[Logps, slice], Tensor]:
+    """The share of the step's loss, over the step's `counts`, as a function of the policy's log-probs of some of a micro-batch."""
+    return lambda part, members: step_loss(loss_of(part, members), counts)
