@@ -179,7 +179,7 @@ def test_a_step_of_zero_counts_is_0_and_not_nan(name: str, options: Mapping[str,
 @pytest.mark.parametrize("name", [name for name in OBJECTIVES if needs_reference(name)])
 def test_the_reference_and_the_baseline_get_no_gradient_even_where_they_could(name: str) -> None:
     step = step_of(name)
-    policy, *others = step.data_of([leaf.detach() for leaf in step.leaves], slice(0, NUM))
+    policy = step.data_of([leaf.detach() for leaf in step.leaves], slice(0, NUM))[0]
     data = step.data_of(step.leaves, slice(0, NUM))
     rest = [torch.tensor(0.4, requires_grad=True)] if needs_baseline(name) else []
     # The leaves stand in the reference's place, and a policy without gradients in the policy's.
