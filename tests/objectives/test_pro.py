@@ -64,7 +64,7 @@ def test_the_gradient_agrees_with_finite_differences_of_the_definition(ranked: R
 def test_a_pair_with_temperature_one_is_minus_log_sigmoid_plus_the_likelihood_of_the_best(ranked: Ranked) -> None:
     data = ranked([[-6.0, -2.0], [-1.0, -8.0]], [[3, 2], [1, 4]], None)
     best, other = torch.tensor([-2.0, -1.0]).double(), torch.tensor([-1.0, -2.0]).double()
-    expected = (-F.logsigmoid(best - other) + 0.3 * torch.tensor([6.0, 1.0])).mean()
+    expected = (-F.logsigmoid(best - other) + 0.3 * torch.tensor([6.0, 1.0]).double()).mean()
     loss = step_loss(pro(data, weight=0.3, temperature="one"), {"rankings": 2})
     assert loss.item() == pytest.approx(expected.item(), rel=1e-14)
 

@@ -49,9 +49,9 @@ def accelerator() -> SimpleNamespace:
 
 
 def model_of(tokens: Tensor) -> Callable[..., Any]:
-    """A model whose fused head gives `tokens`, and blanks for what TRL shows beside them."""
+    """A model whose fused head gives `tokens`, 0 where there is none, and blanks for what TRL shows beside them."""
     blank = torch.zeros(tokens.shape)
-    return lambda **_: SimpleNamespace(log_probs=tokens, entropy=blank, mean_logits=blank, is_top1=blank.bool())
+    return lambda **_: SimpleNamespace(log_probs=tokens * MASK, entropy=blank, mean_logits=blank, is_top1=blank.bool())
 
 
 def inputs() -> dict[str, Tensor]:

@@ -178,14 +178,10 @@ def _setting(wanted: Wanted, free: int, say: Say) -> Setting:
 
 
 def require_trainable(objective: str) -> None:
-    """Nothing; raises ConfigError for an objective that reads what a run does not make yet: a reference, labelled answers, rankings, scores."""
+    """Nothing; raises ConfigError for an objective whose data a run does not make yet: reference, labels, rankings, scores."""
     trainable = [name for name in catalogue.OBJECTIVES if catalogue.reads(name) == "pairs" and not catalogue.needs_reference(name)]
     if objective not in trainable:
-        raise ConfigError(
-            f"objective {objective} cannot be trained from this command yet",
-            expected=f"one of {', '.join(trainable)}",
-            fix="train with one of these; the loss itself can be used from Python (docs/objectives.md)",
-        )
+        raise ConfigError(f"objective {objective} cannot be trained from this command yet", expected=f"one of {', '.join(trainable)}")
 
 
 def objective_options(config: TrainConfig) -> dict[str, Any]:
