@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from orpo.core.logps import CompletionLogps, PairLogps
+from orpo.core.logps import CompletionLogps, LabelledLogps, PairLogps, RankedLogps
 
 Leaves = tuple[Tensor, Tensor, Tensor]
 Counts = tuple[Sequence[int], Sequence[int], Sequence[int]]
@@ -55,3 +55,32 @@ def eight_reference(eight: tuple[Leaves, Counts]) -> tuple[Leaves, Counts]:
     generator = torch.Generator().manual_seed(12)
     moved = [leaf.detach() + torch.randn(8, generator=generator, dtype=torch.float64) for leaf in leaves]
     return (moved[0], moved[1], moved[2]), counts
+
+
+def labelled_from(totals: Sequence[float] | Tensor, counts: Sequence[int], labels: Sequence[bool]) -> LabelledLogps:
+    """LabelledLogps of summed log-probs, token counts and labels."""
+    total = torch.as_tensor(totals, dtype=torch.float64)
+    return LabelledLogps(CompletionLogps(total, torch.tensor(counts, dtype=torch.float64)), torch.tensor(labels, dtype=torch.bool))
+
+
+def ranked_from(
+    rankings: Sequence[Sequence[float]], counts: Sequence[Sequence[int]], scores: Sequence[Sequence[float]] | None
+) -> RankedLogps:
+    """RankedLogps of the summed log-probs of each ranking, filled up with zeros; the total is a leaf that carries gradients."""
+    width = max(map(len, rankings))
+
+    def filled(rows: Sequence[Sequence[float]]) -> Tensor:
+        return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], dtype=torch.float64)
+
+    completions = CompletionLogps(filled(rankings).requires_grad_(), filled(counts))
+    return RankedLogps(completions, None if scores is None else filled(scores))
+
+
+@pytest.fixture
+def labelled() -> Callable[..., LabelledLogps]:
+    return labelled_from
+
+
+@pytest.fixture
+def ranked() -> Callable[..., RankedLogps]:
+    return ranked_from

@@ -17,7 +17,7 @@ from orpo.errors import ConfigError
 from orpo.objectives.catalogue import PRESETS, objective_options
 from orpo.training import config_check
 from orpo.training.config import TrainConfig, check_config, resolve_config, to_yaml
-from orpo.training.config_fields import FIELDS, OPTIMIZERS, SCHEDULERS, TRACKERS
+from orpo.training.config_fields import FIELDS, OPTIMIZERS, SCHEDULERS, TRACKERS, option_names
 
 NEEDED: dict[str, Any] = {"model": "m", "data": ["d.jsonl"]}
 
@@ -189,8 +189,9 @@ def _consistent(chosen: dict[str, Any]) -> dict[str, Any]:
         unwanted |= {"adam_beta1", "adam_beta2"}
     if chosen.get("lr_scheduler_type") in ("constant", "polynomial"):
         unwanted |= {"warmup_steps", "learning_rate"}
-    if chosen.get("objective") == "sft":
-        unwanted |= {"beta", "odds_temperature", "preset"}
+    objective = chosen.get("objective", "orpo")
+    unwanted |= option_names() - {option.name for option in objective_options(objective)}
+    unwanted |= set() if objective == "orpo" else {"preset"}
     return {name: value for name, value in chosen.items() if name not in unwanted}
 
 

@@ -228,5 +228,5 @@ def test_a_config_built_by_hand_is_checked_as_well() -> None:
     assert refused(objective_options={"gamma": 1}).startswith("objective orpo has no option gamma")
     assert refused(objective_options={"beta": -1.0}).startswith("beta is -1.0")
     assert refused(objective="sft", preset="trl").startswith("preset and objective contradict")
-    assert refused(objective="dpo").startswith("objective is 'dpo'")
+    assert refused(objective="grpo").startswith("objective is 'grpo'")
     assert refused(report_to="everything").startswith("report_to names 'everything'")

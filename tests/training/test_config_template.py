@@ -69,16 +69,19 @@ def test_a_flag_says_type_default_range_and_choices() -> None:
 
 
 def test_an_option_with_different_defaults_names_them_by_objective() -> None:
-    assert (FLAGS["nll_average"].default, FLAGS["nll_average"].default_text) == (None, "sequence (orpo), token (sft)")
-    assert FLAGS["beta"].help.endswith("(of orpo)")
+    assert (FLAGS["nll_average"].default, FLAGS["nll_average"].default_text) == (None, "sequence (orpo, ulma), token (sft)")
+    assert FLAGS["odds_temperature"].help.endswith("(of orpo, odds)"), "said once for both"
+    assert "code. 0 is SFT. (of orpo) Weight of the odds ratio term, above 0." in FLAGS["beta"].help, "said by each"
+    assert FLAGS["beta"].default_text == "0.1 (orpo, dpo, kto, ulma), 1 (odds), 2 (simpo)"
     assert FLAGS["beta"].group == FLAGS["objective"].group
 
 
 @pytest.mark.parametrize("name", [name for name, flag in FLAGS.items() if not flag.is_hidden and flag.default not in (None, "", ())])
 def test_the_default_of_a_flag_is_the_default_of_the_setting(name: str) -> None:
-    config = resolve_config(flags={"model": "m", "data": "d"}).config
-    expected = DEFAULTS[name] if name in FIELDS else config.objective_options[name]
-    assert FLAGS[name].default == expected
+    having = [objective for objective in OBJECTIVES if name in {option.name for option in objective_options(objective)}]
+    for objective in having or ["orpo"]:
+        config = resolve_config(flags={"model": "m", "data": "d", "objective": objective}).config
+        assert FLAGS[name].default == (DEFAULTS[name] if name in FIELDS else config.objective_options[name])
 
 
 @pytest.mark.parametrize(("name", "value"), [("load_in_4bit", True), ("load_in_8bit", True), ("num_processes", 2)])

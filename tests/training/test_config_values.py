@@ -75,7 +75,7 @@ BAD_VALUES = [
     ("optim", "paged_adamw_8bit", "'paged_adamw_8bit'", "one of adamw_torch_fused, adamw_torch", ""),
     ("lr_scheduler_type", "cosin", "'cosin'", "cosine", "did you mean cosine?"),
     ("lr_scheduler_type", "reduce_lr_on_plateau", "'reduce_lr_on_plateau'", "one of linear, cosine", ""),
-    ("objective", "dpo", "'dpo'", "one of orpo, sft", "the default is 'orpo'"),
+    ("objective", "grpo", "'grpo'", "one of orpo, sft, odds", "did you mean orpo?"),
     ("preset", "axolotl", "'axolotl'", "one of paper, official, trl, llama-factory", ""),
     ("use_peft", "'true'", "'true'", "true or false", "remove the quotes"),
     ("use_peft", "1", "1", "true or false", ""),

@@ -120,26 +120,26 @@ def bound(name: str, options: Mapping[str, object]) -> Callable[..., Loss]:
     """
     check_options(name, options)
     objective = functools.partial(load(name), **options)
-    nothing = _no_rows()
-    objective(*(nothing[annotation] for _, annotation in _data_arguments(name)))
+    objective(*no_rows(name))
     return objective
 
 
-def _no_rows() -> dict[str, object]:
-    """For each annotation that an argument of data may have, such an argument without a single row."""
+def no_rows(name: str) -> tuple[object, ...]:
+    """The data of objective `name` without a single row: its positional arguments, in fp64; imports torch."""
     import torch
 
     from orpo.core.logps import CompletionLogps, LabelledLogps, PairLogps, PairScores, RankedLogps
 
     row, table = torch.zeros(0, dtype=torch.float64), torch.zeros(0, 2, dtype=torch.float64)
     nothing = CompletionLogps(row, row)
-    return {
+    data = {
         "PairLogps": PairLogps(chosen=nothing, rejected=nothing, prompt=nothing),
         "LabelledLogps": LabelledLogps(nothing, row.bool()),
         "RankedLogps": RankedLogps(CompletionLogps(table, table), scores=table),
         "PairScores": PairScores(row, row),
         "Tensor": torch.zeros((), dtype=torch.float64),
     }
+    return tuple(data[annotation] for _, annotation in _data_arguments(name))
 
 
 def check_options(name: str, options: Mapping[str, object]) -> None:

@@ -102,9 +102,9 @@ def _ranking_metrics(means: Tensor, is_there: Tensor) -> dict[str, Metric]:
     best = means[:, :1].sum(1)
     # A ranking has at least two answers, so one other and one pair.
     others = (means.sum(1) - best) / (is_there.sum(1) - 1).clamp(min=1)
-    right = ((means[:, :, None] > means[:, None, :]) & below).sum((1, 2)) / below.sum((1, 2)).clamp(min=1)
+    right = ((means[:, :, None] > means[:, None, :]) & below).double().sum((1, 2)) / below.sum((1, 2)).clamp(min=1)
     return {
         "logps/chosen": Metric(best.sum(), unit="rankings"),
         "logps/rejected": Metric(others.sum(), unit="rankings"),
-        "rewards/accuracies": Metric(right.double().sum(), unit="rankings"),
+        "rewards/accuracies": Metric(right.sum(), unit="rankings"),
     }

@@ -114,6 +114,7 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
     for note in resolved.notes:
         say(f"note         {note}")
     say(f"machine      {machine_line(environment())}")
+    require_trainable(config.objective)
     options = objective_options(config)
     objective = catalogue.bound(config.objective, options)
     shape, tokenizer = models.load_shape(str(config.model)), models.load_tokenizer(str(config.model))
@@ -175,6 +176,13 @@ def _setting(wanted: Wanted, free: int, say: Say) -> Setting:
     if not setting.fits:
         say(f"warning      {from_first(lambda: warning_text(wanted, setting, free))}")
     return setting
+
+
+def require_trainable(objective: str) -> None:
+    """Nothing; raises ConfigError for an objective whose data a run does not make yet: reference, labels, rankings, scores."""
+    trainable = [name for name in catalogue.OBJECTIVES if catalogue.reads(name) == "pairs" and not catalogue.needs_reference(name)]
+    if objective not in trainable:
+        raise ConfigError(f"objective {objective} cannot be trained from this command yet", expected=f"one of {', '.join(trainable)}")
 
 
 def objective_options(config: TrainConfig) -> dict[str, Any]:

@@ -82,7 +82,7 @@ _ADAPTER = "adapters are plain LoRA (use_peft, lora_r, lora_alpha, lora_dropout,
 REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo", "push_dataset_to_hub"), _PUSH),
     **dict.fromkeys(("hub_token", "hf_token", "token", "api_key", "wandb_api_key", "use_auth_token"), _SECRET),
-    **dict.fromkeys(("label_smoothing", "label_smoothing_factor", "loss_type", "neftune_noise_alpha", "pref_ftx", "loss_weights"), _LOSS),
+    **dict.fromkeys(("label_smoothing_factor", "loss_type", "neftune_noise_alpha", "pref_ftx", "loss_weights"), _LOSS),
     **dict.fromkeys(("ref_model", "reference_model", "ref_model_name_or_path", "precompute_ref_log_probs", "sync_ref_model"), _REFERENCE),
     **dict.fromkeys(("deepspeed", "fsdp", "fsdp_config", "fsdp_version", "tensor_parallel_size", "context_parallel_size"), _PROCESSES),
     **dict.fromkeys(

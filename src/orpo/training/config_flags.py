@@ -63,7 +63,7 @@ def _default_text(default: Any) -> str:
 
 
 def _option_flags() -> list[Flag]:
-    """One flag per option of any objective; the default text names the objectives where they differ."""
+    """One flag per option of any objective; help and default name the objectives where they differ."""
     having: dict[str, dict[str, tuple[About, Any]]] = {}
     for objective in OBJECTIVES:
         for name, found in option_about(objective).items():
@@ -73,13 +73,22 @@ def _option_flags() -> list[Flag]:
 
 def _option_flag(name: str, having: dict[str, tuple[About, Any]]) -> Flag:
     about, default = next(iter(having.values()))
-    defaults = {objective: value for objective, (_, value) in having.items()}
-    is_one = len(set(defaults.values())) == 1
-    text = _default_text(default) if is_one else ", ".join(f"{_default_text(value)} ({objective})" for objective, value in defaults.items())
-    named = f"{about.help} (of {', '.join(having)})" if len(having) < len(OBJECTIVES) else about.help
+    defaults = _by_value({objective: _default_text(value) for objective, (_, value) in having.items()})
+    is_one = len(defaults) == 1
+    text = _default_text(default) if is_one else ", ".join(f"{value} ({', '.join(of)})" for value, of in defaults.items())
+    helps = _by_value({objective: about.help for objective, (about, _) in having.items()})
+    named = " ".join(said if len(of) == len(OBJECTIVES) else f"{said} (of {', '.join(of)})" for said, of in helps.items())
     plain = About(named, about.kind, about.group, about.choices)  # the text from the objective's docstring names the range
     flag = _flag(name, plain, default if is_one else None)
     return Flag(flag.flag, name, flag.type, flag.default, text, flag.help, flag.choices, flag.group, flag.off_flag)
+
+
+def _by_value(of: dict[str, str]) -> dict[str, list[str]]:
+    """Value -> the objectives that have it."""
+    values: dict[str, list[str]] = {}
+    for objective, value in of.items():
+        values.setdefault(value, []).append(objective)
+    return values
 
 
 _HIDDEN: dict[str, type] = {"load_in_4bit": bool, "load_in_8bit": bool, "num_processes": int}
