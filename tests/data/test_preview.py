@@ -5,12 +5,12 @@ import pytest
 from orpo.core.tokens import TokenizedExample
 from orpo.data.preview import preview, visible
 from orpo.data.templates import resolve_template
-from orpo.data.tokenize import tokenize_pair
+from orpo.data.tokenize import tokenize_record
 
 
 def shown(pair, tokenizer, **options):
     template = resolve_template(tokenizer, "auto", is_chat=pair.is_chat, is_transcript=False)
-    example = tokenize_pair(pair, tokenizer, template)
+    example = tokenize_record(pair, tokenizer, template)
     assert isinstance(example, TokenizedExample)
     return preview(example, tokenizer, **options)
 

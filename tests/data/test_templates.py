@@ -9,7 +9,7 @@ from orpo.data.control_text import ControlText
 from orpo.data.rendering import Renderer
 from orpo.data.templates import resolve_template, tokenizer_fingerprint
 from orpo.data.time_budget import OverTimeError, TimeBudget
-from orpo.data.tokenize import tokenize_pair
+from orpo.data.tokenize import tokenize_record
 from orpo.errors import ConfigError
 
 ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% for k in range(99999) %}{% endfor %}{% endfor %}{% endfor %}"
@@ -50,7 +50,7 @@ def test_chatml_adds_the_tokens_a_base_model_lacks_and_names_their_ids(base_toke
     assert template.new_token_ids == (before, before + 1)
     assert base_tokenizer.eos_token == "<|im_end|>"
     assert "new" in template.description
-    item = tokenize_pair(chat_pair("What?", "Paris", "sea"), base_tokenizer, template)
+    item = tokenize_record(chat_pair("What?", "Paris", "sea"), base_tokenizer, template)
     assert isinstance(item, TokenizedExample)
     assert item.completions[0][-1] == before + 1
     assert base_tokenizer.decode(item.prompt_ids) == "<s><|im_start|>user\nWhat?<|im_end|>\n<|im_start|>assistant\n"
@@ -73,7 +73,7 @@ def test_chatml_makes_a_token_of_a_word_that_was_ordinary_vocabulary(build):
 def test_a_saved_chatml_tokenizer_renders_as_it_was_trained(base_tokenizer, chat_pair, tmp_path):
     from transformers import AutoTokenizer
 
-    item = tokenize_pair(chat_pair("What?", "Paris", "sea"), base_tokenizer, resolve(base_tokenizer, "chatml"))
+    item = tokenize_record(chat_pair("What?", "Paris", "sea"), base_tokenizer, resolve(base_tokenizer, "chatml"))
     base_tokenizer.save_pretrained(tmp_path)
     saved = AutoTokenizer.from_pretrained(tmp_path)
     ids = saved.apply_chat_template([{"role": "user", "content": "What?"}], add_generation_prompt=True, return_dict=False)
@@ -83,7 +83,7 @@ def test_a_saved_chatml_tokenizer_renders_as_it_was_trained(base_tokenizer, chat
 
 def test_chatml_refuses_tools_rather_than_leave_them_out(base_tokenizer, chat_pair):
     tools = ({"type": "function", "function": {"name": "f"}},)
-    problem = tokenize_pair(chat_pair("What?", "Paris", "sea", tools=tools), base_tokenizer, resolve(base_tokenizer, "chatml"))
+    problem = tokenize_record(chat_pair("What?", "Paris", "sea", tools=tools), base_tokenizer, resolve(base_tokenizer, "chatml"))
     assert "no place for tools" in problem.message
 
 
@@ -94,7 +94,7 @@ def test_a_template_file_is_used_and_stays_with_the_tokenizer(byte_tokenizer, tm
     )
     template = resolve(byte_tokenizer, str(path))
     assert (template.kind, template.description) == ("file", "the template file mine.jinja")
-    item = tokenize_pair(chat_pair("What?", "Paris", "sea"), byte_tokenizer, template)
+    item = tokenize_record(chat_pair("What?", "Paris", "sea"), byte_tokenizer, template)
     assert byte_tokenizer.decode([*item.prompt_ids, *item.completions[0]]) == "[user]What?</s>[assistant]Paris</s>"
     assert byte_tokenizer.chat_template == path.read_text()
 
@@ -140,14 +140,14 @@ def test_a_template_that_never_ends_on_some_rows_makes_problems_of_those_and_giv
 
 def test_a_template_that_blows_a_row_up_is_an_error_of_the_row(byte_tokenizer, chat_pair):
     byte_tokenizer.chat_template = "{{ 'spam' * 1000000 }}{% for m in messages %}{{ m.content }}</s>{% endfor %}"
-    problem = tokenize_pair(chat_pair("What?", "Paris", "sea"), byte_tokenizer, resolve(byte_tokenizer))
+    problem = tokenize_record(chat_pair("What?", "Paris", "sea"), byte_tokenizer, resolve(byte_tokenizer))
     assert problem.kind == "template-error"
     assert "it made 4,000,0" in problem.message
 
 
 def test_a_template_cannot_reach_out_of_its_sandbox(byte_tokenizer, chat_pair):
     byte_tokenizer.chat_template = "{{ messages.__class__.__base__.__subclasses__() }}"
-    problem = tokenize_pair(chat_pair("What?", "Paris", "sea"), byte_tokenizer, resolve(byte_tokenizer))
+    problem = tokenize_record(chat_pair("What?", "Paris", "sea"), byte_tokenizer, resolve(byte_tokenizer))
     assert problem.kind == "template-error"
     assert "unsafe" in problem.message
 
@@ -200,7 +200,7 @@ def test_named_templates_are_chosen_by_the_tokenizer_and_tools_get_theirs(byte_t
     template = resolve(byte_tokenizer)
     tools = ({"type": "function", "function": {"name": "f"}},)
     for parts, name in (({}, "plain"), ({"tools": tools}, "tools")):
-        item = tokenize_pair(chat_pair("What?", "Paris", "sea", **parts), byte_tokenizer, template)
+        item = tokenize_record(chat_pair("What?", "Paris", "sea", **parts), byte_tokenizer, template)
         assert byte_tokenizer.decode(item.prompt_ids) == f"{name}:What?</s>"
 
 
@@ -221,10 +221,10 @@ def test_fingerprints_tell_templates_and_tokenizers_apart_and_repeat(build, base
 def test_what_a_tokenizer_was_used_for_before_changes_nothing(chat_tokenizer, chat_pair):
     pair = chat_pair("What is the capital of this country?", "It is Paris", "the sea")
     template = resolve(chat_tokenizer)
-    expected = tokenize_pair(pair, chat_tokenizer, template)
+    expected = tokenize_record(pair, chat_tokenizer, template)
     for options in ({"truncation": True, "max_length": 2}, {"split_special_tokens": True}):
         chat_tokenizer("a text </s>", **options)
-        found = tokenize_pair(pair, chat_tokenizer, template)
+        found = tokenize_record(pair, chat_tokenizer, template)
         assert found.prompt_ids.tolist() == expected.prompt_ids.tolist()
 
 

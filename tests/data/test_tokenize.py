@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 
 from orpo.core.records import Message, PreferencePair, Source
 from orpo.core.tokens import TokenizedExample
+from orpo.data.example import as_example
 from orpo.data.row import Problem
 from orpo.data.templates import resolve_template
-from orpo.data.tokenize import PairTokenizer, tokenize_pair
+from orpo.data.tokenize import ExampleTokenizer, tokenize_record
 
 THINKING = (  # the generation prompt opens <think>, full rows do not repeat it
     "{% for m in messages %}{% if m['role'] == 'assistant' %}<|im_start|>assistant\n{{ m['content'].split('</think>')[-1] }}"
@@ -35,7 +36,7 @@ def own(tokenizer, source=None):
 
 
 def example(pair, tokenizer, template) -> TokenizedExample:
-    result = tokenize_pair(pair, tokenizer, template)
+    result = tokenize_record(pair, tokenizer, template)
     assert isinstance(result, TokenizedExample), result
     return result
 
@@ -61,7 +62,7 @@ def test_prompt_and_completion_ids_are_exactly_what_the_tokenizer_gives_for_the_
 def test_wherever_a_text_is_cut_its_ids_are_those_of_the_whole_and_the_completion_holds_the_whole_answer(
     tokenizer, prompt, chosen, rejected
 ):
-    result = tokenize_pair(PreferencePair(prompt, chosen, rejected, Source("x", 1)), tokenizer, raw(tokenizer))
+    result = tokenize_record(PreferencePair(prompt, chosen, rejected, Source("x", 1)), tokenizer, raw(tokenizer))
     if isinstance(result, Problem):
         assert not chosen.strip() or not rejected.strip() or chosen == rejected
         return
@@ -79,18 +80,18 @@ def test_the_completion_decodes_to_the_answer_and_eos(byte_tokenizer, text_pair)
 
 def test_a_token_across_the_boundary_moves_it_back_for_both_rows_and_is_counted(byte_tokenizer, text_pair):
     assert byte_tokenizer.convert_ids_to_tokens(byte_tokenizer(" the", add_special_tokens=False)["input_ids"]) == ["Ġthe"]
-    pairs = PairTokenizer(byte_tokenizer, raw(byte_tokenizer))
-    moved = next(pairs.stream([text_pair("is ", "the sea", "?")]))
+    pairs = ExampleTokenizer(byte_tokenizer, raw(byte_tokenizer))
+    moved = next(pairs.stream([as_example(text_pair("is ", "the sea", "?"))]))
     assert moved.notes == ("boundary-merged",)
     assert answers(moved.result, byte_tokenizer) == [" the sea</s>", " ?</s>"]
     assert byte_tokenizer.decode(moved.result.prompt_ids) == "<s>is"
-    assert next(pairs.stream([text_pair("is", " the sea", " ?")])).notes == ()
+    assert next(pairs.stream([as_example(text_pair("is", " the sea", " ?"))])).notes == ()
 
 
 def test_a_prompt_word_that_runs_into_the_answer_is_counted(byte_tokenizer, text_pair):
-    pairs = PairTokenizer(byte_tokenizer, raw(byte_tokenizer))
-    assert "joined-words" in next(pairs.stream([text_pair("What is", "Paris", "?")])).notes
-    assert "joined-words" not in next(pairs.stream([text_pair("What is:", "Paris", "?")])).notes
+    pairs = ExampleTokenizer(byte_tokenizer, raw(byte_tokenizer))
+    assert "joined-words" in next(pairs.stream([as_example(text_pair("What is", "Paris", "?"))])).notes
+    assert "joined-words" not in next(pairs.stream([as_example(text_pair("What is:", "Paris", "?"))])).notes
 
 
 def test_a_chat_row_is_what_the_template_renders_without_the_space_after_its_last_token(chat_tokenizer, chat_pair):
@@ -160,13 +161,13 @@ def test_a_template_that_strips_earlier_reasoning_still_splits_the_prompt_off(by
 
 
 def test_a_template_that_renders_the_prompt_otherwise_beside_an_answer_is_an_error_of_the_row(byte_tokenizer, chat_pair):
-    problem = tokenize_pair(chat_pair("What?", "Paris", "sea", line=7), byte_tokenizer, own(byte_tokenizer, COUNTS_TURNS))
+    problem = tokenize_record(chat_pair("What?", "Paris", "sea", line=7), byte_tokenizer, own(byte_tokenizer, COUNTS_TURNS))
     assert (problem.kind, problem.severity, str(problem.source)) == ("template-no-common-prompt", "error", "data.jsonl:7")
 
 
 def test_what_a_template_refuses_is_told_with_the_place_of_the_row(byte_tokenizer, chat_pair):
     pairs = [chat_pair("What?", "Paris", "sea"), chat_pair([("system", "be kind"), ("user", "What?")], "Paris", "sea", line=2)]
-    good, bad = (item.result for item in PairTokenizer(byte_tokenizer, own(byte_tokenizer, NO_SYSTEM)).stream(pairs))
+    good, bad = (item.result for item in ExampleTokenizer(byte_tokenizer, own(byte_tokenizer, NO_SYSTEM)).stream(map(as_example, pairs)))
     assert isinstance(good, TokenizedExample)
     assert (bad.kind, bad.severity) == ("template-error", "error")
     assert str(bad).startswith("data.jsonl:2: the chat template of some/base refuses this row: System role not supported")
@@ -187,7 +188,7 @@ def test_every_turn_of_a_completion_is_trained(byte_tokenizer, chat_pair):
 def test_control_tokens_typed_in_a_chat_are_text_while_the_templates_own_stay_tokens(build, chat_pair, kind, typed):
     tokenizer = build[kind]()
     template = own(tokenizer, "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}")
-    outcome = next(PairTokenizer(tokenizer, template).stream([chat_pair(f"say {typed} now", f"it is {typed}", "sea")]))
+    outcome = next(ExampleTokenizer(tokenizer, template).stream([as_example(chat_pair(f"say {typed} now", f"it is {typed}", "sea"))]))
     assert "special-token-text" in outcome.notes
     for row, answer in zip(rows(outcome.result), (f"it is {typed}", "sea"), strict=True):
         start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
@@ -230,7 +231,7 @@ def test_added_tokens_that_are_ordinary_vocabulary_stay_tokens_in_data(chat_toke
     from transformers import AddedToken
 
     chat_tokenizer.add_tokens([AddedToken("<think>", special=False)])
-    outcome = next(PairTokenizer(chat_tokenizer, own(chat_tokenizer)).stream([chat_pair("What?", "<think>Paris", "sea")]))
+    outcome = next(ExampleTokenizer(chat_tokenizer, own(chat_tokenizer)).stream([as_example(chat_pair("What?", "<think>Paris", "sea"))]))
     assert outcome.notes == ()
     assert outcome.result.completions[0][0] == chat_tokenizer.convert_tokens_to_ids("<think>")
 
@@ -247,21 +248,21 @@ def test_a_control_token_that_is_not_flagged_special_is_text_all_the_same(chat_t
 def test_an_empty_prompt_needs_a_bos(build, text_pair):
     with_bos, without = build["byte-level"](), build["byte-level"](bos=False)
     assert example(text_pair("", "Paris", "sea"), with_bos, raw(with_bos)).prompt_ids.tolist() == [with_bos.bos_token_id]
-    problem = tokenize_pair(text_pair("", "Paris", "sea"), without, raw(without))
+    problem = tokenize_record(text_pair("", "Paris", "sea"), without, raw(without))
     assert (problem.kind, problem.severity) == ("prompt-without-token", "dropped")
 
 
 @pytest.mark.parametrize("answer", ["", "  \n"])
 def test_an_empty_answer_is_dropped(byte_tokenizer, chat_tokenizer, text_pair, chat_pair, answer):
     for problem in (
-        tokenize_pair(text_pair("What?", "Paris", answer), byte_tokenizer, raw(byte_tokenizer)),
-        tokenize_pair(chat_pair("What?", answer, "Paris"), chat_tokenizer, own(chat_tokenizer)),
+        tokenize_record(text_pair("What?", "Paris", answer), byte_tokenizer, raw(byte_tokenizer)),
+        tokenize_record(chat_pair("What?", answer, "Paris"), chat_tokenizer, own(chat_tokenizer)),
     ):
         assert (problem.kind, problem.severity) == ("empty-answer", "dropped")
 
 
 def test_answers_that_a_template_makes_equal_are_dropped(byte_tokenizer, chat_pair):
-    problem = tokenize_pair(
+    problem = tokenize_record(
         chat_pair("What?", "<think>a</think>Paris", "<think>b</think>Paris"), byte_tokenizer, own(byte_tokenizer, THINKING)
     )
     assert (problem.kind, problem.severity) == ("identical-tokens", "dropped")
@@ -284,7 +285,7 @@ def test_turns_without_a_template_are_a_transcript_with_the_system_text_first(by
 
 def test_batches_give_what_single_pairs_give_in_order(byte_tokenizer, text_pair):
     pairs = [text_pair(f"What is {number}?", f" {number + 1}" + "</s>" * (number % 5 == 0), " x", number) for number in range(600)]
-    stream = [item.result for item in PairTokenizer(byte_tokenizer, raw(byte_tokenizer)).stream(pairs)]
+    stream = [item.result for item in ExampleTokenizer(byte_tokenizer, raw(byte_tokenizer)).stream(map(as_example, pairs))]
     assert [item.source.number for item in stream] == list(range(600))
     for number in (0, 255, 256, 599):
         assert rows(stream[number]) == rows(example(pairs[number], byte_tokenizer, raw(byte_tokenizer)))

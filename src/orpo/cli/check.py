@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from orpo.core.records import Reads
 from orpo.data.data_report import DataReport
 from orpo.data.limits import OVERLONG_CHOICES
 from orpo.data.preview import preview, visible
 from orpo.errors import ConfigError
+
+_READS: Mapping[str, Reads] = {"kto": "labelled", "ulma": "labelled", "pro": "rankings"}
+"""What the objectives read that do not read pairs."""
 
 
 def run_check(
@@ -26,6 +31,7 @@ def run_check(
     columns: str | None,
     max_bad_rows: int,
     pair_labelled: bool,
+    objective: str,
     show: int,
     as_json: bool,
 ) -> None:
@@ -47,6 +53,7 @@ def run_check(
         overlong=overlong,
         max_bad_rows=max_bad_rows,
         pair_labelled=pair_labelled,
+        reads=reads_of(objective),
     )
     if as_json:
         typer.echo(json.dumps(checked.report.as_dict()))
@@ -58,7 +65,19 @@ def run_check(
         for example in checked.store[:show]:
             console.print(preview(example, tokenizer))
     checked.raise_if_errors()
-    console.print(f"ready: {checked.report.pairs:,} pairs can be trained on", style="green", highlight=False)
+    console.print(f"ready: {checked.report.pairs:,} {checked.report.noun}s can be trained on", style="green", highlight=False)
+
+
+def reads_of(objective: str) -> Reads:
+    """What the objective reads. Raises ConfigError for a name that is none."""
+    from orpo.objectives.catalogue import OBJECTIVES
+
+    known = sorted({*OBJECTIVES, *_READS})
+    if objective not in known:
+        near = get_close_matches(objective, known, n=1)
+        fix = f"did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"there is no objective {objective!r}", expected=f"one of {', '.join(known)}", fix=fix)
+    return _READS.get(objective, "pairs")
 
 
 def _tokenizer_and_length(model: str, max_length: int | None) -> tuple[Any, int]:
@@ -81,7 +100,9 @@ def _print_report(console: Console, report: DataReport) -> None:
         console.print(visible(f"{label:<13}{text}"), markup=False, highlight=False)
 
     say("shape", report.shape)
-    say("rows", f"{report.rows:,} rows, {report.pairs:,} pairs, {report.num_errors:,} errors")
+    say("rows", f"{report.rows:,} rows, {report.pairs:,} {report.noun}s, {report.num_errors:,} errors")
+    if report.answers:
+        say("answers", _answers_line(report.answers))
     for label, counts, first in (("dropped", report.dropped, report.first_dropped), ("warning", report.warnings, report.first_warnings)):
         for kind, num in counts.items():
             places = [str(problem.source) for problem in first if problem.kind == kind and problem.source][:3]
@@ -93,13 +114,23 @@ def _print_report(console: Console, report: DataReport) -> None:
         console.print(_token_table(report.tokens))
 
 
+def _answers_line(answers: Mapping[str, Any]) -> str:
+    """How many answers are desirable and not, with weights where they are lopsided; or how many rankings have how many answers."""
+    if "lengths" in answers:
+        return ", ".join(f"{num:,} rankings of {length}" for length, num in answers["lengths"].items()) or "no ranking"
+    counts = f"{answers['desirable']:,} desirable, {answers['undesirable']:,} undesirable"
+    weights = [f"{name} {answers[name]:g}" for name in ("desirable_weight", "undesirable_weight") if answers[name] != 1]
+    return f"{counts}, evened out by {weights[0]}" if weights else counts
+
+
 def _token_table(tokens: Mapping[str, Any]) -> Table:
     """Lengths of prompts and answers in tokens."""
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     for header in ("tokens", "min", "median", "p95", "max", "total"):
         table.add_column(header, header_style="dim", justify="left" if header == "tokens" else "right")
-    for part in ("prompt", "chosen", "rejected"):
-        figures = tokens[part]
+    for part, figures in tokens.items():
+        if not isinstance(figures, Mapping):
+            continue
         table.add_row(part, *(f"{figures[name]:,.0f}" for name in ("min", "median", "p95", "max", "total")))
     table.add_row("longest row", "", "", "", f"{tokens['longest_row']:,}", f"{tokens['total']:,}")
     if tokens["rows_cut"]:

@@ -64,6 +64,7 @@ def check(
     columns: Annotated[str | None, typer.Option(help="Map columns: prompt=question,chosen=good,rejected=bad.")] = None,
     max_bad_rows: Annotated[int, typer.Option(help="Rows that may be wrong before this is an error.")] = 0,
     pair_labelled: Annotated[bool, typer.Option("--pair-labelled", help="Pair labelled rows that share a prompt.")] = False,
+    objective: Annotated[str, typer.Option("--objective", help="What is checked is what this objective reads.")] = "orpo",
     show: Annotated[int, typer.Option(help="Show this many rows as the model sees them (with --model).")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
@@ -79,6 +80,7 @@ def check(
         columns=columns,
         max_bad_rows=max_bad_rows,
         pair_labelled=pair_labelled,
+        objective=objective,
         show=show,
         as_json=json,
     )

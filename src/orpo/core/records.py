@@ -1,10 +1,10 @@
-"""What a row of a file becomes: a preference pair with the place it came from. No torch, no tokenizer."""
+"""What a row of a file becomes: a pair, a labelled answer or a ranking, with the place it came from. No torch, no tokenizer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +79,9 @@ class Ranking:
     scores: tuple[float, ...] = ()
     tools: tuple[Mapping[str, Any], ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+Record = PreferencePair | LabelledAnswer | Ranking
+
+Reads = Literal["pairs", "labelled", "rankings"]
+"""What an objective reads of the data: pairs, labelled answers, or rankings."""

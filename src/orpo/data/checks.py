@@ -1,4 +1,4 @@
-"""One pass over all rows of a data set: paths enter; a report, the tokenized pairs and a fingerprint leave. No model is loaded."""
+"""One pass over all rows of a data set: paths enter; a report, the tokenized examples and a fingerprint leave. No model is loaded."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from orpo.core.records import Source
+from orpo.core.records import Reads, Source
 from orpo.data.data_report import FILE_KINDS, DataReport, Tally, token_statistics
-from orpo.data.formats import Shape, detect_shape, read_pairs
+from orpo.data.formats import Shape, detect_shape, read_records
 from orpo.data.gathering import Gathering
-from orpo.data.limits import Overlong
+from orpo.data.label_balance import label_figures, label_warnings
+from orpo.data.limits import IDENTICAL_AFTER_CUT, Overlong
 from orpo.data.row import Problem, Row
 from orpo.data.rows import RowReader, open_data
 from orpo.data.store import TokenStore
 from orpo.data.templates import Template, tokenizer_fingerprint
-from orpo.data.tokenize import JOINED_WORDS, SPECIAL_TOKEN_TEXT
+from orpo.data.tokenize import IDENTICAL_TOKENS, JOINED_WORDS, SPECIAL_TOKEN_TEXT
 from orpo.errors import ConfigError, DataError
 
 ROWS_FOR_SHAPE = 64
@@ -29,6 +30,8 @@ _TOO_LONG = {"too-long", "prompt-too-long"}
 _NOTE_MESSAGES = {
     SPECIAL_TOKEN_TEXT: "rows hold the text of a control token, such as </s>: it is encoded as plain text, not as the token",
     JOINED_WORDS: "rows join the last word of the prompt and the first of the answer: no space or line break stands between them",
+    IDENTICAL_TOKENS: "answers are the same as a better one once the template is applied: they do not take part",
+    IDENTICAL_AFTER_CUT: "answers became the same as a better one when they were cut: they do not take part",
 }
 
 
@@ -36,8 +39,8 @@ _NOTE_MESSAGES = {
 class CheckedData:
     """The result of a check. Without a tokenizer there is no `store` and no `template`.
 
-    `fingerprint` changes when the same run would see other data: file hashes in order, rows, tokenizer, template, limits.
-    `prompts` has a 64-bit hash of the prompt of each pair.
+    `fingerprint` changes when the same run would see other data: file hashes in order, rows, tokenizer, template, limits, what is read.
+    `prompts` has a 64-bit hash of the prompt of each example.
     """
 
     report: DataReport
@@ -66,15 +69,20 @@ def check_data(
     overlong: Overlong = "drop",
     max_bad_rows: int = 0,
     pair_labelled: bool = False,
+    reads: Reads = "pairs",
 ) -> CheckedData:
     """What is in the rows of `paths` (files, folders, Hub ids), in one pass and bounded memory; with `tokenizer`, also their tokens.
+
+    `reads` is what the objective reads. "pairs": two completions, chosen and rejected. "labelled": a labelled answer has one completion and
+    its label, a pair two with the labels (True, False); rankings are refused. "rankings": a ranking has its completions best first
+    with falling scores, a pair two without scores; labelled answers are refused unless `pair_labelled`.
 
     Problems are gathered, not raised: call `raise_if_errors`. A resolved `template`, such as that of the training data, is used as it
     is. Raises ConfigError for settings that cannot be, StorageError when the temporary folder is full.
     """
     if not paths:
         raise ConfigError("no data is given", fix="name a file, a folder or a Hub id with --data")
-    seen = Gathering(tokenizer, max_length, overlong)
+    seen = Gathering(tokenizer, max_length, overlong, reads)
     readers: list[RowReader] = []
     shapes: dict[str, Shape] = {}
     failure = None
@@ -91,7 +99,7 @@ def check_data(
 
 
 def count_overlap(train: CheckedData, held_out: CheckedData) -> int:
-    """How many held-out pairs have a prompt that is also trained on."""
+    """How many held-out examples have a prompt that is also trained on."""
     return int(np.isin(held_out.prompts, train.prompts).sum())
 
 
@@ -107,17 +115,18 @@ def _check_path(
 ) -> None:
     """Adds the rows of one path to `seen`. Raises DataError when they have no known shape, or not that of the paths before."""
     items = iter(reader)
-    first, rows = _first_rows(items)
-    if not rows:
+    first, told = _first_rows(items)
+    if not told:
         for problem in _counted(first, seen.tally):
             assert isinstance(problem, Problem)
             seen.tally.add(problem)
         return
-    shape = detect_shape(rows, columns=columns)
+    shape = detect_shape(told, columns=columns)
     _ensure_same_shape(path, shape, shapes)
     shapes[path] = shape
     seen.use_template(choice, is_chat=shape.is_chat, is_transcript=shape.is_transcript)
-    seen.add(read_pairs(shape, _restartable(_counted(chain(first, items), seen.tally), reader), pair_labelled=pair_labelled))
+    rows = _restartable(_counted(chain(first, items), seen.tally), reader)
+    seen.add(read_records(shape, rows, reads=seen.reads, pair_labelled=pair_labelled))
 
 
 def _restartable(first_pass: Iterator[Row | Problem], reader: RowReader) -> Callable[[], Iterable[Row | Problem]]:
@@ -160,17 +169,20 @@ def _ensure_same_shape(path: str, shape: Shape, shapes: Mapping[str, Shape]) -> 
 
 def _judge(seen: Gathering, paths: Sequence[str], max_bad_rows: int) -> None:
     """What can only be said at the end: nothing is left, or all the same."""
-    tally, num = seen.tally, len(seen.pairs)
+    tally, num = seen.tally, len(seen.wholes)
     if num == 0 and tally.num_errors == tally.num_bad_rows <= max_bad_rows:
         tally.add(_nothing_left(seen, paths[0]), is_row=False)
     if num == 1:
-        tally.warn("one-row", 1, "there is a single pair")
-    num_different = len(np.unique(np.frombuffer(seen.pairs, dtype=np.uint64))) if num else 0
-    tally.warn("duplicates", num - num_different, "pairs stand in the data more than once")
+        tally.warn("one-row", 1, f"there is a single {seen.noun}")
+    num_different = len(np.unique(np.frombuffer(seen.wholes, dtype=np.uint64))) if num else 0
+    tally.warn("duplicates", num - num_different, f"{seen.noun}s stand in the data more than once")
     if num > 1 and num_different == 1:
-        tally.warn("all-rows-identical", 1, f"all {num:,} pairs are the same")
+        tally.warn("all-rows-identical", 1, f"all {num:,} {seen.noun}s are the same")
     for kind, message in _NOTE_MESSAGES.items():
         tally.warn(kind, tally.notes[kind], f"{tally.notes[kind]:,} {message}")
+    if seen.reads == "labelled":
+        for kind, num_warned, message in label_warnings(seen.labels[True], seen.labels[False], seen.possible_pairs):
+            tally.warn(kind, num_warned, message)
 
 
 def _nothing_left(seen: Gathering, path: str) -> Problem:
@@ -185,7 +197,10 @@ def _nothing_left(seen: Gathering, path: str) -> Problem:
         [f"{num:,} {kind}" for kind, num in tally.dropped.items()] + [f"{tally.num_errors:,} with errors"] * bool(tally.num_errors)
     )
     return Problem(
-        "no-rows-left", f"no pair is left of {tally.rows:,} rows{f' ({why})' if why else ''}", source, fix="see why rows were dropped"
+        "no-rows-left",
+        f"no {seen.noun} is left of {tally.rows:,} rows{f' ({why})' if why else ''}",
+        source,
+        fix="see why rows were dropped",
     )
 
 
@@ -193,14 +208,17 @@ def _checked(
     seen: Gathering, readers: Sequence[RowReader], shapes: Mapping[str, Shape], *, max_bad_rows: int, failure: DataError | None
 ) -> CheckedData:
     files = [{"path": str(file.path), "sha256": file.sha256, "size": file.size} for reader in readers for file in reader.files]
-    tokens = token_statistics(seen.store.lengths, seen.tally.notes) if seen.store is not None else None
+    tokens = token_statistics(seen.store, seen.tally.notes) if seen.store is not None else None
     report = seen.tally.report(
-        pairs=len(seen.pairs),
+        pairs=len(seen.wholes),
         shape=" + ".join(dict.fromkeys(shape.name for shape in shapes.values())) or "unknown",
         max_bad_rows=max_bad_rows,
         files=tuple(files),
         template=seen.template.description if seen.template else None,
         tokens=tokens,
+        reads=seen.reads,
+        noun=seen.noun,
+        answers=_answer_figures(seen),
     )
     fingerprint: dict[str, Any] = {
         "files": [file["sha256"] for file in files],
@@ -212,8 +230,17 @@ def _checked(
         "overlong": seen.overlong,
         "columns": {role: name for shape in shapes.values() for role, name in shape.columns.items()},
     }
+    if seen.reads != "pairs":
+        fingerprint["reads"] = seen.reads
     prompts = np.array(seen.prompts, dtype=np.uint64)
     return CheckedData(report, tuple(shapes.values()), seen.store, seen.template, fingerprint, prompts, failure)
+
+
+def _answer_figures(seen: Gathering) -> dict[str, Any] | None:
+    """How many answers of which label, or how many rankings of which length; None for pairs."""
+    if seen.reads == "labelled":
+        return dict(label_figures(seen.labels[True], seen.labels[False], seen.possible_pairs))
+    return {"lengths": {str(size): num for size, num in sorted(seen.sizes.items())}} if seen.reads == "rankings" else None
 
 
 def _as_problem(error: DataError, path: str) -> Problem:

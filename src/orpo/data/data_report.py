@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from orpo.core.records import Reads
 from orpo.data.row import Problem, Severity
-from orpo.data.store import Lengths
+from orpo.data.store import TokenStore
 
 NUM_SHOWN = 20
 
@@ -38,7 +39,9 @@ FILE_KINDS = frozenset(
 class DataReport:
     """What was found in all rows. Of each severity the first 20 problems are kept, all are counted.
 
-    Every row has one fate: rows = pairs + the sum of `dropped` + `num_bad_rows` (with labelled answers two rows make a pair).
+    Every row has one fate: rows = pairs + the sum of `dropped` + `num_bad_rows` (where labelled answers are paired two rows make a pair).
+    `pairs` counts what is kept: pairs, or where the objective reads them labelled answers or rankings; `noun` names one of them. `answers`
+    has how many are desirable and not, with the weights that even them out, or how many rankings have how many answers; None for pairs.
     """
 
     shape: str
@@ -55,6 +58,9 @@ class DataReport:
     files: tuple[Mapping[str, Any], ...]
     template: str | None = None
     tokens: Mapping[str, Any] | None = None
+    reads: Reads = "pairs"
+    noun: str = "pair"
+    answers: Mapping[str, Any] | None = None
 
     @property
     def ok(self) -> bool:
@@ -79,6 +85,7 @@ class DataReport:
             "template": self.template,
             "tokens": dict(self.tokens) if self.tokens is not None else None,
             "files": [dict(file) for file in self.files],
+            **({"reads": self.reads, "answers": dict(self.answers)} if self.answers is not None else {}),
         }
 
 
@@ -126,21 +133,38 @@ class Tally:
         )
 
 
-def token_statistics(lengths: Lengths, notes: Mapping[str, int]) -> dict[str, Any]:
-    """Lengths of prompts and answers, how often the chosen one is longer, and what was cut or moved. Empty for no pairs."""
+def token_statistics(store: TokenStore, notes: Mapping[str, int]) -> dict[str, Any]:
+    """Lengths of prompts and answers, of pairs how often the chosen one is longer, and what was cut or moved. Empty for no examples.
+
+    Answers go by 'chosen' and 'rejected'; with labels by 'desirable' and 'undesirable', with scores by 'best' and 'others'.
+    """
+    lengths = store.lengths
     if not len(lengths.prompt):
         return {}
-    parts = {"prompt": lengths.prompt, "chosen": lengths.chosen, "rejected": lengths.rejected}
-    longer = float(np.mean(lengths.chosen > lengths.rejected))
-    longest = int((lengths.prompt + np.maximum(lengths.chosen, lengths.rejected)).max())
+    answers = _answers(store)
+    longer = {"chosen_longer_share": round(float(np.mean(lengths.chosen > lengths.rejected)), 4)} if "chosen" in answers else {}
     counts = {name.replace("-", "_"): notes.get(name, 0) for name in ("rows-cut", "answers-cut", "tokens-cut", "boundary-merged")}
     return {
-        **{name: _figures(part) for name, part in parts.items()},
-        "total": sum(int(part.sum()) for part in parts.values()),
-        "longest_row": longest,
-        "chosen_longer_share": round(longer, 4),
+        **{name: _figures(part) for name, part in {"prompt": lengths.prompt, **answers}.items()},
+        "total": int(lengths.prompt.sum() + lengths.completions.sum()),
+        "longest_row": int((lengths.prompt + lengths.longest).max()),
+        **longer,
         **counts,
     }
+
+
+def _answers(store: TokenStore) -> dict[str, NDArray[np.int64]]:
+    """Token counts of the answers by the part they play; a part that no answer plays is left out."""
+    lengths, labels = store.lengths, store.labels
+    if len(labels):
+        parts = {"desirable": lengths.completions[labels], "undesirable": lengths.completions[~labels]}
+    elif len(store.scores):
+        is_other = np.ones(len(lengths.completions), dtype=bool)
+        is_other[lengths.first[:-1]] = False
+        parts = {"best": lengths.chosen, "others": lengths.completions[is_other]}
+    else:
+        return {"chosen": lengths.chosen, "rejected": lengths.rejected}
+    return {name: part for name, part in parts.items() if len(part)}
 
 
 def _figures(numbers: NDArray[np.int64]) -> dict[str, int | float]:

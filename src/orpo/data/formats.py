@@ -1,6 +1,7 @@
 """The data shapes known by name. A new one is a reader in `orpo.data.shapes`, a line in SHAPES and a fixture of three rows.
 
-Rows go in, the shape they have comes out (`detect_shape`), and with it their pairs (`Shape.to_pairs`, `read_pairs`).
+Rows go in, the shape they have comes out (`detect_shape`), and with it their pairs (`read_pairs`), or whatever an objective reads
+(`read_records`).
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from orpo.data.row import Row
 from orpo.data.shapes import conversations, detection, instructions, labelled, looks, plain, ranked
 from orpo.data.shapes.kinds import Kind
-from orpo.data.shapes.labelled import LabelledAnswer
-from orpo.data.shapes.reading import labelled_refusal, read_pairs
+from orpo.data.shapes.reading import labelled_refusal, read_pairs, read_records
 from orpo.data.shapes.shape import Shape
 
-__all__ = ["SHAPES", "LabelledAnswer", "Shape", "detect_shape", "labelled_refusal", "read_pairs"]
+__all__ = ["SHAPES", "Shape", "detect_shape", "labelled_refusal", "read_pairs", "read_records"]
 
 TEXT, TRANSCRIPT, MESSAGE, MESSAGES = Kind.TEXT, Kind.TRANSCRIPT, Kind.MESSAGE, Kind.MESSAGES
 TEXTS, NUMBERS, LIST, FLAG, OBJECT, ANY = Kind.TEXTS, Kind.NUMBERS, Kind.LIST, Kind.FLAG, Kind.OBJECT, Kind.ANY
@@ -94,19 +94,21 @@ SHAPES: tuple[Shape, ...] = (
           instructions.alpaca_output_pair, reads=("input", "history")),
     # ranked lists
     Shape("ranked-scores", "prompt and responses with scores, plain text", {"prompt": TEXT, "responses": TEXTS, "scores": NUMBERS},
-          ranked.score_strings, is_chat=False),
+          read_ranked=ranked.score_strings, is_chat=False),
     Shape("ranked-ranks", "prompt and responses with ranks, plain text", {"prompt": TEXT, "responses": TEXTS, "ranks": NUMBERS},
-          ranked.rank_strings, is_chat=False),
+          read_ranked=ranked.rank_strings, is_chat=False),
     Shape("ranked-scores-messages", "prompt messages and responses with scores",
-          {"prompt": MESSAGES, "responses": LIST, "scores": NUMBERS}, ranked.score_messages),
+          {"prompt": MESSAGES, "responses": LIST, "scores": NUMBERS}, read_ranked=ranked.score_messages),
     Shape("ranked-ranks-messages", "prompt messages and responses with ranks",
-          {"prompt": MESSAGES, "responses": LIST, "ranks": NUMBERS}, ranked.rank_messages),
+          {"prompt": MESSAGES, "responses": LIST, "ranks": NUMBERS}, read_ranked=ranked.rank_messages),
     Shape("rrhf", "query and responses with scores", {"query": TEXT, "responses": TEXTS, "scores": NUMBERS},
-          ranked.scored("query", "responses", "scores")),
+          read_ranked=ranked.scored("query", "responses", "scores")),
     Shape("distilabel-ratings", "distilabel: instruction, generations, ratings",
-          {"instruction": TEXT, "generations": TEXTS, "ratings": NUMBERS}, ranked.scored("instruction", "generations", "ratings")),
+          {"instruction": TEXT, "generations": TEXTS, "ratings": NUMBERS},
+          read_ranked=ranked.scored("instruction", "generations", "ratings")),
     Shape("distilabel-rating", "distilabel: instruction, generations, rating",
-          {"instruction": TEXT, "generations": TEXTS, "rating": NUMBERS}, ranked.scored("instruction", "generations", "rating")),
+          {"instruction": TEXT, "generations": TEXTS, "rating": NUMBERS},
+          read_ranked=ranked.scored("instruction", "generations", "rating")),
     # labelled answers
     Shape("kto", "KTO: prompt, completion and label strings", {"prompt": TEXT, "completion": TEXT, "label": FLAG},
           read_labelled=labelled.strings, is_chat=False),

@@ -1,106 +1,123 @@
-"""What one pass over the rows gathers: pairs and problems enter; counts, tokenized pairs and 64-bit hashes of the pairs stay."""
+"""What one pass over the rows gathers: records and problems enter; counts, tokenized examples and 64-bit hashes of them stay."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Any
 
-from orpo.core.records import PreferencePair
+from orpo.core.records import LabelledAnswer, PreferencePair, Reads, Record
 from orpo.core.tokens import TokenizedExample
 from orpo.data.data_report import Tally
-from orpo.data.limits import Overlong, apply_limit
+from orpo.data.example import Example, as_example, group_hash, prompt_hash, whole_hash
+from orpo.data.label_balance import num_possible_pairs
+from orpo.data.limits import IDENTICAL_AFTER_CUT, Overlong, apply_limit
 from orpo.data.row import Problem
 from orpo.data.store import TokenStore
 from orpo.data.templates import Template, resolve_template
-from orpo.data.tokenize import BATCH_PAIRS, PairTokenizer, Tokenized
+from orpo.data.tokenize import BATCH_EXAMPLES, ExampleTokenizer, Tokenized
+
+_NOUNS: Mapping[Reads, str] = {"pairs": "pair", "labelled": "labelled answer", "rankings": "ranking"}
 
 
 @dataclass
 class Gathering:
-    """State of one pass. `tokenizer` None checks the structure alone; `use_template` must come before the first pair otherwise."""
+    """State of one pass. `tokenizer` None checks the structure alone; `use_template` must come before the first record otherwise.
+
+    `prompts` and `wholes` have an entry for each example that is kept; `labels` and `sizes` count its labels and its completions.
+    """
 
     tokenizer: Any
     max_length: int | None
     overlong: Overlong
+    reads: Reads = "pairs"
     tally: Tally = field(default_factory=Tally)
     template: Template | None = None
     store: TokenStore | None = None
-    pair_tokenizer: PairTokenizer | None = None
+    example_tokenizer: ExampleTokenizer | None = None
     prompts: array[int] = field(default_factory=lambda: array("Q"))
-    pairs: array[int] = field(default_factory=lambda: array("Q"))
+    wholes: array[int] = field(default_factory=lambda: array("Q"))
+    labels: Counter[bool] = field(default_factory=Counter)
+    sizes: Counter[int] = field(default_factory=Counter)
+    possible_pairs: int = 0
     shortest_too_long: int = 0
+    noun: str = ""
 
-    def add(self, items: Iterable[PreferencePair | Problem]) -> None:
-        """Takes pairs and problems, in order."""
-        waiting: list[PreferencePair | Problem] = []
-        num_pairs = 0
+    def __post_init__(self) -> None:
+        self.noun = _NOUNS[self.reads]
+
+    def add(self, items: Iterable[Record | Problem]) -> None:
+        """Takes the records and problems of one path, in order."""
+        groups: tuple[array[int], array[int]] = (array("Q"), array("b"))
+        waiting: list[Record | Problem] = []
+        num_records = 0
         for item in items:
             waiting.append(item)
-            num_pairs += isinstance(item, PreferencePair)
-            if num_pairs == BATCH_PAIRS:
-                self._flush(waiting)
-                waiting, num_pairs = [], 0
-        self._flush(waiting)
+            num_records += not isinstance(item, Problem)
+            if num_records == BATCH_EXAMPLES:
+                self._flush(waiting, *groups)
+                waiting, num_records = [], 0
+        self._flush(waiting, *groups)
+        self.possible_pairs += num_possible_pairs(*groups)
 
     def use_template(self, choice: str | Template, *, is_chat: bool, is_transcript: bool) -> None:
         """Settles the template, once, and begins to tokenize. Raises ConfigError where the choice does not fit the rows."""
-        if self.tokenizer is None or self.pair_tokenizer is not None:
+        if self.tokenizer is None or self.example_tokenizer is not None:
             return
         if isinstance(choice, str):
             choice = resolve_template(self.tokenizer, choice, is_chat=is_chat, is_transcript=is_transcript)
-        self.template, self.store, self.pair_tokenizer = choice, TokenStore(), PairTokenizer(self.tokenizer, choice)
+        self.template, self.store, self.example_tokenizer = choice, TokenStore(), ExampleTokenizer(self.tokenizer, choice)
 
-    def _flush(self, items: Sequence[PreferencePair | Problem]) -> None:
-        pairs = [item for item in items if isinstance(item, PreferencePair)]
-        tokenized = iter(self.pair_tokenizer.batch(pairs)) if self.pair_tokenizer else None
-        for item in items:
+    def _flush(self, items: Sequence[Record | Problem], groups: array[int], is_desirable: array[int]) -> None:
+        """Keeps what is left of the records. A labelled answer also leaves its group and its label, to count the pairs it could give."""
+        examples = [None if isinstance(item, Problem) else as_example(item, self.reads) for item in items]
+        records = [example for example in examples if example is not None]
+        tokenized = iter(self.example_tokenizer.batch(records)) if self.example_tokenizer else None
+        for item, example in zip(items, examples, strict=True):
             if isinstance(item, Problem):
                 self.tally.add(item)
-            elif tokenized is None or self._kept(next(tokenized)):
-                prompt, whole = pair_hashes(item)
-                self.prompts.append(prompt)
-                self.pairs.append(whole)
+            elif example is not None:
+                self.noun = _NOUNS["pairs"] if isinstance(item, PreferencePair) else _NOUNS[self.reads]
+                size = len(example.completions) if tokenized is None else self._stored(next(tokenized))
+                if size:
+                    self._count(example, size)
+                if size and isinstance(item, LabelledAnswer):
+                    groups.append(group_hash(example))
+                    is_desirable.append(item.is_desirable)
 
-    def _kept(self, tokenized: Tokenized) -> bool:
-        """Whether the pair went into the store; if not, its problem was counted."""
+    def _count(self, example: Example, size: int) -> None:
+        """Notes an example of which `size` completions are kept."""
+        self.prompts.append(prompt_hash(example))
+        self.wholes.append(whole_hash(example))
+        self.labels.update(example.labels)
+        self.sizes[size] += 1
+
+    def _stored(self, tokenized: Tokenized) -> int:
+        """How many completions went into the store; 0 where the example did not, and its problem was counted."""
         result = tokenized.result
         if isinstance(result, TokenizedExample) and self.max_length is not None:
             result = self._limited(result, self.max_length)
         if isinstance(result, Problem):
             self.tally.add(result)
-            return False
+            return 0
         assert self.store is not None
         self.store.append(result)
         self.tally.notes.update(tokenized.notes)
-        return True
+        return len(result.completions)
 
     def _limited(self, example: TokenizedExample, max_length: int) -> TokenizedExample | Problem:
         result = apply_limit(example, max_length, self.overlong)
         if result is example:
             return result
+        longest_row = len(example.prompt_ids) + max(map(len, example.completions))
         if isinstance(result, Problem):
-            needed = len(example.prompt_ids) + max(map(len, example.completions))
-            self.shortest_too_long = min(self.shortest_too_long or needed, needed)
+            self.shortest_too_long = min(self.shortest_too_long or longest_row, longest_row)
             return result
-        cuts = [len(old) - len(new) for old, new in zip(example.completions, result.completions, strict=True)]
-        self.tally.notes.update({"rows-cut": 1, "answers-cut": sum(cut > 0 for cut in cuts), "tokens-cut": sum(cuts)})
+        room = max_length - len(example.prompt_ids)
+        cuts = [max(len(ids) - room, 0) for ids in example.completions]
+        num_equal = len(example.completions) - len(result.completions)
+        notes = {"rows-cut": 1, "answers-cut": sum(cut > 0 for cut in cuts), "tokens-cut": sum(cuts), IDENTICAL_AFTER_CUT: num_equal}
+        self.tally.notes.update(notes)
         return result
-
-
-def pair_hashes(pair: PreferencePair) -> tuple[int, int]:
-    """64-bit hashes of the prompt, and of prompt, chosen and rejected together."""
-    parts = [
-        part if isinstance(part, str) else repr([turn.as_dict() for turn in part]) for part in (pair.prompt, pair.chosen, pair.rejected)
-    ]
-    return _hash(parts[:1]), _hash(parts)
-
-
-def _hash(parts: Sequence[str]) -> int:
-    digest = blake2b(digest_size=8)
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "little") + data)  # with its length: "ab" + "c" is not "a" + "bc"
-    return int.from_bytes(digest.digest(), "little")

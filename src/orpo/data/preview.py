@@ -12,29 +12,39 @@ from rich.text import Text
 from orpo.core.tokens import TokenIds, TokenizedExample
 from orpo.data.control_text import ControlText
 
-_STYLES = {"prompt": "grey50", "chosen": "green", "rejected": "red"}
 _KEPT = {"\n", "\t"}
-_NAMES = ("chosen", "rejected")
 
 
 def preview(example: TokenizedExample, tokenizer: Any, *, learned: Mapping[str, str] | None = None) -> Text:
     """The example as the model sees it: the prompt grey, the chosen answer green, the rejected one red, control tokens reversed.
 
-    `learned` says per part ('prompt', 'chosen', 'rejected') what the objective does with its tokens. Control and bidirectional
-    characters of the data are shown as escapes, so that they can change neither the terminal nor the order of what is read.
+    Desirable answers and the best of a ranking are green, undesirable ones and the last of a ranking red. `learned` says per part
+    ('prompt', 'chosen', 'rejected', 'desirable', 'undesirable', 'ranked') what the objective does with its tokens. Control and
+    bidirectional characters of the data are shown as escapes, so that they can change neither the terminal nor the order of what is read.
     """
-    learned = learned or {"prompt": "carries no loss", "chosen": "carries loss", "rejected": "carries loss"}
+    learned = learned or {"prompt": "carries no loss"}
     control = frozenset(ControlText(tokenizer).ids.values())
     text = Text()
     text.append(f"{example.source}\n", style="bold")
-    parts = [("prompt", example.prompt_ids), *zip(_NAMES, example.completions, strict=False)]
-    parts += [(f"completion {number + 1}", ids) for number, ids in enumerate(example.completions) if number >= len(_NAMES)]
-    for name, ids in parts:
-        said = learned.get(name, "carries loss")
-        text.append(f"{name}, {len(ids):,} tokens, {said}\n", style=f"bold {_STYLES.get(name, 'default')}")
-        text.append_text(_readable(ids, tokenizer, control, style=_STYLES.get(name, "default")))
+    parts = (("prompt", "prompt", "grey50"), *_parts(example))
+    for (part, name, style), ids in zip(parts, (example.prompt_ids, *example.completions), strict=True):
+        said = learned.get(part, "carries loss")
+        text.append(f"{name}, {len(ids):,} tokens, {said}\n", style=f"bold {style}")
+        text.append_text(_readable(ids, tokenizer, control, style=style))
         text.append("\n")
     return text
+
+
+def _parts(example: TokenizedExample) -> list[tuple[str, str, str]]:
+    """The part, the name and the colour of each completion."""
+    if example.labels:
+        return [("desirable", "desirable", "green") if label else ("undesirable", "undesirable", "red") for label in example.labels]
+    num = len(example.completions)
+    if num <= 2 and not example.scores:
+        return [("chosen", "chosen", "green"), ("rejected", "rejected", "red")][:num]
+    names = [f"answer {place} of {num}" for place in range(1, num + 1)]
+    names = [f"{name}, score {score:g}" for name, score in zip(names, example.scores, strict=True)] if example.scores else names
+    return [("ranked", name, style) for name, style in zip(names, ["green", *["default"] * (num - 2), "red"], strict=True)]
 
 
 def visible(text: str) -> str:

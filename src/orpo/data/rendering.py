@@ -1,12 +1,13 @@
-"""Pairs as text: a pair and a template enter, the full text of both rows and the length of their common prompt leave."""
+"""Examples as text: a prompt with its completions and a template enter, the full text of each row and the prompt that they share leave."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any
 
-from orpo.core.records import Conversation, Message, PreferencePair
+from orpo.core.records import Conversation, Message
 from orpo.data.control_text import ControlText, Marks, Piece, all_strings, unused_marks
+from orpo.data.example import Example
 from orpo.data.row import Problem, Severity
 from orpo.data.templates import SECONDS_PER_ROW, Template
 from orpo.data.time_budget import OverTimeError, TimeBudget
@@ -19,12 +20,15 @@ _SPEAKERS = {"user": "Human", "assistant": "Assistant"}
 
 
 @dataclass(frozen=True, slots=True)
-class RenderedPair:
-    """Texts as pieces (text, typed as a control token in data). `ends_turn`: whether each full text ends with a token of the template."""
+class Rendered:
+    """Texts as pieces (text, typed as a control token in data): the prompt, and prompt + completion for each completion.
+
+    `ends_turn`: whether each full text ends with a token of the template.
+    """
 
     prompt: tuple[Piece, ...]
-    full: tuple[tuple[Piece, ...], tuple[Piece, ...]]
-    ends_turn: tuple[bool, bool]
+    full: tuple[tuple[Piece, ...], ...]
+    ends_turn: tuple[bool, ...]
     is_joined: bool = False
 
     @property
@@ -34,51 +38,53 @@ class RenderedPair:
 
 
 class Renderer:
-    """Renders pairs with one template. Used inside a `with` block, which runs the time budget's watcher."""
+    """Renders examples with one template. Used inside a `with` block, which runs the time budget's watcher."""
 
     def __init__(self, tokenizer: Any, template: Template, control: ControlText, *, seconds_per_row: float = SECONDS_PER_ROW) -> None:
         self._tokenizer, self._template, self._control = tokenizer, template, control
         self._seconds = seconds_per_row
         self._slow_rows = 0
 
-    def rendered(self, pair: PreferencePair, budget: TimeBudget) -> RenderedPair | Problem:
-        """The pair as text, or the reason why it has none."""
+    def rendered(self, example: Example, budget: TimeBudget) -> Rendered | Problem:
+        """The example as text, or the reason why it has none."""
         if self._template.is_raw:
-            return self._raw(pair)
+            return self._raw(example)
         try:
-            return budget.run(lambda: self._chat(as_chat(pair)))
+            return budget.run(lambda: self._chat(as_chat(example)))
         except OverTimeError as error:
-            return self._too_slow(pair, error)
+            return self._too_slow(example, error)
         except Exception as error:
             # Whatever a template raises is about this row; its text is the template author's own explanation.
-            return _problem(pair, "template-error", f"{self._template.description} refuses this row: {_said(error)}", fix=_FIX_TEMPLATE)
+            return _problem(example, "template-error", f"{self._template.description} refuses this row: {_said(error)}", fix=_FIX_TEMPLATE)
 
     def budget(self) -> TimeBudget:
         """A fresh budget for one batch of rows."""
         return TimeBudget(self._seconds)
 
-    def _too_slow(self, pair: PreferencePair, error: OverTimeError) -> Problem:
+    def _too_slow(self, example: Example, error: OverTimeError) -> Problem:
         self._slow_rows += 1
-        problem = _problem(pair, "template-too-slow", f"{self._template.description} does not end on this row: {error}", fix=_FIX_TEMPLATE)
+        message = f"{self._template.description} does not end on this row: {error}"
+        problem = _problem(example, "template-too-slow", message, fix=_FIX_TEMPLATE)
         if self._slow_rows >= SLOW_ROWS_ALLOWED:
-            raise ConfigError(f"{problem.message}; {self._slow_rows} rows took too long", where=str(pair.source), fix=_FIX_TEMPLATE)
+            raise ConfigError(f"{problem.message}; {self._slow_rows} rows took too long", where=str(example.source), fix=_FIX_TEMPLATE)
         return problem
 
-    def _raw(self, pair: PreferencePair) -> RenderedPair | Problem:
+    def _raw(self, example: Example) -> Rendered | Problem:
         try:
-            prompt, chosen, rejected = _plain_texts(pair)
+            prompt, completions = _plain_texts(example)
         except ValueError as error:
-            return _problem(pair, "template-error", str(error), fix="use a chat template: --template tokenizer or --template FILE.jinja")
-        if not chosen.strip() or not rejected.strip():
-            return _empty(pair)
+            return _problem(example, "template-error", str(error), fix="use a chat template: --template tokenizer or --template FILE.jinja")
+        if not all(text.strip() for text in completions):
+            return _empty(example)
         # One text is cut at control tokens as a whole: "<|im_" + "end|>" makes one only where the two meet.
-        texts = (self._control.pieces(prompt + chosen), self._control.pieces(prompt + rejected))
-        is_joined = prompt[-1:].isalnum() and (chosen[0].isalnum() or rejected[0].isalnum())
-        return RenderedPair(self._control.pieces(prompt), texts, (False, False), is_joined)
+        texts = tuple(self._control.pieces(prompt + text) for text in completions)
+        is_joined = prompt[-1:].isalnum() and any(text[0].isalnum() for text in completions)
+        return Rendered(self._control.pieces(prompt), texts, (False,) * len(texts), is_joined)
 
-    def _chat(self, pair: PreferencePair) -> RenderedPair | Problem:
-        turns = [[message.as_dict() for message in part] for part in (pair.prompt, pair.chosen, pair.rejected) if isinstance(part, tuple)]
-        tools: Any = [dict(tool) for tool in pair.tools]
+    def _chat(self, example: Example) -> Rendered | Problem:
+        parts = (example.prompt, *example.completions)
+        turns = [[message.as_dict() for message in part] for part in parts if isinstance(part, tuple)]
+        tools: Any = [dict(tool) for tool in example.tools]
         marks = None
         if self._control.found_in(turns) or self._control.found_in(tools):
             marks = unused_marks([turns, tools])
@@ -86,18 +92,17 @@ class Renderer:
         prompt, *full = self._texts(turns, tools)
         header = self._header(prompt, full, turns, tools)
         if header is None:
-            return _problem(pair, "template-no-common-prompt", _NO_COMMON_PROMPT.format(self._template.description), fix=_FIX_TEMPLATE)
+            return _problem(example, "template-no-common-prompt", _NO_COMMON_PROMPT.format(self._template.description), fix=_FIX_TEMPLATE)
         cut = [self._without_trailing_space(text) for text in full]
         if any(self._is_empty(text[len(header) :]) for text in cut):
-            return _empty(pair)
-        ends = (self._control.ends(cut[0]), self._control.ends(cut[1]))
-        chosen, rejected = (_cut(text, marks) for text in cut)
-        return RenderedPair(_cut(header, marks), (chosen, rejected), ends)
+            return _empty(example)
+        ends = tuple(self._control.ends(text) for text in cut)
+        return Rendered(_cut(header, marks), tuple(_cut(text, marks) for text in cut), ends)
 
     def _texts(self, turns: list[list[dict[str, Any]]], tools: Any) -> list[str]:
-        """Prompt with the generation prompt, prompt + chosen, prompt + rejected."""
-        prompt, chosen, rejected = turns
-        return [self._apply(prompt, tools, starts_reply=True)] + [self._apply(prompt + turn, tools) for turn in (chosen, rejected)]
+        """Prompt with the generation prompt, then prompt + completion for each completion."""
+        prompt, *completions = turns
+        return [self._apply(prompt, tools, starts_reply=True)] + [self._apply(prompt + turn, tools) for turn in completions]
 
     def _apply(self, messages: list[dict[str, Any]], tools: Any, *, starts_reply: bool = False) -> str:
         text: str = self._tokenizer.apply_chat_template(
@@ -108,11 +113,11 @@ class Renderer:
         return text
 
     def _header(self, prompt: str, full: list[str], turns: list[list[dict[str, Any]]], tools: Any) -> str | None:
-        """The text both rows share up to the answer: `prompt`, or less where its generation prompt says what the full rows do not."""
+        """The text all rows share up to the answer: `prompt`, or less where its generation prompt says what the full rows do not."""
         if all(text.startswith(prompt) for text in full):
             return prompt
         # Some templates open the reply differently when it is known (reasoning ones write <think> only into the generation prompt).
-        # Where the answers begin is seen with a probe in their place, so that a like beginning of both never joins the prompt.
+        # Where the answers begin is seen with a probe in their place, so that a like beginning of all never joins the prompt.
         probe = unused_marks([turns, tools, prompt, *full]).opening
         probes = [self._apply(turns[0] + [{**turn[0], "content": probe}], tools) for turn in turns[1:]]
         header = common_prefix(prompt, *probes, *full)
@@ -128,13 +133,12 @@ class Renderer:
         return not self._control.without_control(completion).strip()
 
 
-def as_chat(pair: PreferencePair) -> PreferencePair:
-    """The pair as messages: plain text becomes one user turn and one assistant turn."""
-    if not isinstance(pair.prompt, str):
-        return pair
-    prompt = (Message("user", pair.prompt),)
-    chosen, rejected = ((Message("assistant", str(text)),) for text in (pair.chosen, pair.rejected))
-    return replace(pair, prompt=prompt, chosen=chosen, rejected=rejected)
+def as_chat(example: Example) -> Example:
+    """The example as messages: plain text becomes one user turn and one assistant turn."""
+    if not isinstance(example.prompt, str):
+        return example
+    completions = tuple((Message("assistant", str(text)),) for text in example.completions)
+    return replace(example, prompt=(Message("user", example.prompt),), completions=completions)
 
 
 def common_prefix(first: str, *others: str) -> str:
@@ -161,17 +165,17 @@ def _spoken(turn: Message) -> str:
     return f"\n\n{_SPEAKERS.get(turn.role, turn.role.capitalize())}: {turn.content}"
 
 
-def _plain_texts(pair: PreferencePair) -> tuple[str, str, str]:
-    if isinstance(pair.prompt, str):
-        return pair.prompt, str(pair.chosen), str(pair.rejected)
-    if pair.tools:
+def _plain_texts(example: Example) -> tuple[str, list[str]]:
+    """The prompt and each completion without a template. Raises ValueError where a transcript has no place for what the turns hold."""
+    if isinstance(example.prompt, str):
+        return example.prompt, [str(text) for text in example.completions]
+    if example.tools:
         raise ValueError("a plain transcript has no place for tools")
     opening = "\n\nAssistant:"
-    answers = [transcript(tuple(part)) for part in (pair.chosen, pair.rejected)]  # type: ignore[arg-type]
+    answers = [transcript(tuple(part)) for part in example.completions]  # type: ignore[arg-type]
     if not all(answer.startswith(opening) for answer in answers):
         raise ValueError("the answer does not begin with an assistant turn")
-    chosen, rejected = (answer.removeprefix(opening) for answer in answers)
-    return transcript(pair.prompt) + opening, chosen, rejected
+    return transcript(example.prompt) + opening, [answer.removeprefix(opening) for answer in answers]
 
 
 def _cut(text: str, marks: Marks | None) -> tuple[Piece, ...]:
@@ -182,12 +186,12 @@ def _said(error: Exception) -> str:
     return str(error).strip() or type(error).__name__
 
 
-def _empty(pair: PreferencePair) -> Problem:
-    return _problem(pair, "empty-answer", "an answer is empty once the template is applied", severity="dropped")
+def _empty(example: Example) -> Problem:
+    return _problem(example, "empty-answer", "an answer is empty once the template is applied", severity="dropped")
 
 
-def _problem(pair: PreferencePair, kind: str, message: str, *, fix: str = "", severity: Severity = "error") -> Problem:
-    return Problem(kind, message, pair.source, severity, fix)
+def _problem(example: Example, kind: str, message: str, *, fix: str = "", severity: Severity = "error") -> Problem:
+    return Problem(kind, message, example.source, severity, fix)
 
 
 _FIX_TEMPLATE = "change the row, or choose another template with --template"

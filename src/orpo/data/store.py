@@ -26,16 +26,45 @@ _NUM_BYTES = np.dtype(np.int32).itemsize
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Numbers of tokens, one entry per example; `rejected` is 0 where an example has a single completion."""
+    """Numbers of tokens: `prompt` has one entry per example, `completions` one per completion.
+
+    The completions of example i are the entries `first[i]` to `first[i + 1]`, so `first` has one entry more than there are examples.
+    """
 
     prompt: NDArray[np.int64]
-    chosen: NDArray[np.int64]
-    rejected: NDArray[np.int64]
+    completions: NDArray[np.int64]
+    first: NDArray[np.int64]
+
+    @property
+    def chosen(self) -> NDArray[np.int64]:
+        """The first completion of each example: the chosen one of a pair, the best of a ranking."""
+        return self.completions[self.first[:-1]]
+
+    @property
+    def rejected(self) -> NDArray[np.int64]:
+        """The second completion of each example; 0 where it has a single one."""
+        return np.where(self.num_completions > 1, self.completions[np.minimum(self.first[:-1] + 1, len(self.completions) - 1)], 0)
+
+    @property
+    def num_completions(self) -> NDArray[np.int64]:
+        """How many completions each example has: 1 or more."""
+        return np.diff(self.first)
+
+    @property
+    def completions_total(self) -> NDArray[np.int64]:
+        """The sum over the completions of each example."""
+        return np.add.reduceat(self.completions, self.first[:-1])
+
+    @property
+    def longest(self) -> NDArray[np.int64]:
+        """The longest completion of each example."""
+        return np.maximum.reduceat(self.completions, self.first[:-1])
 
 
 class TokenStore(Sequence[TokenizedExample]):
     """Examples that are appended first and read afterwards; about 40 bytes of memory per pair.
 
+    A label takes 1 byte more, a score 8. Labels, or scores, are those of all examples or of none.
     The first read ends the writing. From then on the ids are a read-only memory map, shared by threads and by forked processes.
     The file has no name, so nothing is left behind when the process ends, however it ends.
     """
@@ -51,6 +80,7 @@ class TokenStore(Sequence[TokenizedExample]):
         weakref.finalize(self, _close, self._file)
         self._ends = array("q", [0])  # where each run of ids ends: a prompt, or one completion
         self._first = array("q", [0])  # number of the run an example begins with; one more entry than examples
+        self._labels, self._scores = array("b"), array("d")  # one entry per completion; empty where there are none
         self._files: dict[tuple[str, bool], int] = {}
         self._file_numbers = array("i")
         self._row_numbers = array("q")
@@ -60,6 +90,9 @@ class TokenStore(Sequence[TokenizedExample]):
     def append(self, example: TokenizedExample) -> None:
         """Adds an example at the end. Raises StorageError when the disk is full."""
         assert self._ids is None, "a store that was read takes no more examples"
+        for values, kept in ((example.labels, self._labels), (example.scores, self._scores)):
+            assert len(values) in (0, len(example.completions)), "one label and one score per completion, or none"
+            assert not len(self) or bool(values) == bool(kept), "labels and scores are those of all examples or of none"
         parts = (example.prompt_ids, *example.completions)
         try:
             self._file.write(np.concatenate(parts).astype(np.int32, copy=False).tobytes())
@@ -71,6 +104,8 @@ class TokenStore(Sequence[TokenizedExample]):
         place = (example.source.file, example.source.is_line)
         self._file_numbers.append(self._files.setdefault(place, len(self._files)))
         self._row_numbers.append(example.source.number)
+        self._labels.extend(example.labels)
+        self._scores.extend(example.scores)
 
     def __len__(self) -> int:
         return len(self._row_numbers)
@@ -89,7 +124,9 @@ class TokenStore(Sequence[TokenizedExample]):
         runs = range(self._first[number], self._first[number + 1])
         # Copies: torch refuses to look at read-only memory without a warning.
         prompt, *completions = (ids[self._ends[run] : self._ends[run + 1]].copy() for run in runs)
-        return TokenizedExample(prompt, tuple(completions), self.source(number))
+        start, end = self._first[number] - number, self._first[number + 1] - number - 1  # each example before it has one prompt
+        labels, scores = tuple(map(bool, self._labels[start:end])), tuple(self._scores[start:end])
+        return TokenizedExample(prompt, tuple(completions), self.source(number), labels, scores)
 
     def __iter__(self) -> Iterator[TokenizedExample]:
         return (self[number] for number in range(len(self)))
@@ -105,9 +142,19 @@ class TokenStore(Sequence[TokenizedExample]):
         ends = np.frombuffer(self._ends, dtype=np.int64)
         runs: NDArray[np.int64] = ends[1:] - ends[:-1]
         first = np.frombuffer(self._first, dtype=np.int64)
-        starts, has_two = first[:-1], np.diff(first) > 2
-        rejected = np.where(has_two, runs[np.minimum(starts + 2, max(len(runs) - 1, 0))], 0) if len(starts) else np.zeros(0, np.int64)
-        return Lengths(runs[starts], runs[starts + 1], rejected)
+        is_completion = np.ones(len(runs), dtype=bool)
+        is_completion[first[:-1]] = False
+        return Lengths(runs[first[:-1]], runs[is_completion], first - np.arange(len(first)))
+
+    @property
+    def labels(self) -> NDArray[np.bool_]:
+        """The label of each completion, in the order of `lengths.completions`; empty where the examples have none."""
+        return np.array(self._labels, dtype=np.bool_)
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """The score of each completion, in the order of `lengths.completions`; empty where the examples have none."""
+        return np.array(self._scores, dtype=np.float64)
 
     def _frozen(self) -> TokenIds:
         with self._freezing:

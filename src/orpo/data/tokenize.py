@@ -1,4 +1,4 @@
-"""Pairs as token ids: a pair, a tokenizer and a template enter, a `TokenizedExample` leaves, or the reason why there is none.
+"""Examples as token ids: an example, a tokenizer and a template enter, a `TokenizedExample` leaves, or the reason why there is none.
 
 The prompt is split off once. Prompt ids followed by completion ids are what the tokenizer gives for the full text; where a token
 spans the boundary, the boundary moves back before it, so that a completion always holds its whole answer. With messages, every turn of a
@@ -14,34 +14,37 @@ from typing import Any
 
 import numpy as np
 
-from orpo.core.records import PreferencePair
+from orpo.core.records import Record
 from orpo.core.tokens import TokenIds, TokenizedExample
 from orpo.data.control_text import ControlText, PlainEncoder
-from orpo.data.rendering import RenderedPair, Renderer
+from orpo.data.example import Example, as_example
+from orpo.data.rendering import Rendered, Renderer
+from orpo.data.repeats import without_repeats
 from orpo.data.row import Problem
 from orpo.data.templates import Template
 
-BATCH_PAIRS = 256
+BATCH_EXAMPLES = 256
 SPECIAL_TOKEN_TEXT = "special-token-text"
 BOUNDARY_MERGED = "boundary-merged"
 JOINED_WORDS = "joined-words"
+IDENTICAL_TOKENS = "identical-tokens"
 
 
 @dataclass(frozen=True, slots=True)
 class Tokenized:
-    """What became of a pair, and what is worth counting about it: slugs such as SPECIAL_TOKEN_TEXT."""
+    """What became of an example, and what is worth counting about it: slugs such as SPECIAL_TOKEN_TEXT, each as often as it was seen."""
 
     result: TokenizedExample | Problem
     notes: tuple[str, ...] = ()
 
 
-def tokenize_pair(pair: PreferencePair, tokenizer: Any, template: Template) -> TokenizedExample | Problem:
-    """The pair as ids, or the reason why it has none. For many pairs a `PairTokenizer` is several times faster."""
-    return next(PairTokenizer(tokenizer, template).stream([pair])).result
+def tokenize_record(record: Record, tokenizer: Any, template: Template) -> TokenizedExample | Problem:
+    """The record as ids, or the reason why it has none. For many records an `ExampleTokenizer` is several times faster."""
+    return next(ExampleTokenizer(tokenizer, template).stream([as_example(record)])).result
 
 
-class PairTokenizer:
-    """Tokenizes pairs in batches with one tokenizer and one template. Not to be shared between threads."""
+class ExampleTokenizer:
+    """Tokenizes examples in batches with one tokenizer and one template. Not to be shared between threads."""
 
     def __init__(self, tokenizer: Any, template: Template) -> None:
         control = ControlText(tokenizer)
@@ -50,59 +53,66 @@ class PairTokenizer:
         self._bos = _added_in_front(tokenizer) if template.is_raw else []
         self._eos = int(tokenizer.eos_token_id)
 
-    def stream(self, pairs: Iterable[PreferencePair]) -> Iterator[Tokenized]:
-        """What became of each pair, in order."""
-        pairs = iter(pairs)
-        while batch := list(islice(pairs, BATCH_PAIRS)):
+    def stream(self, examples: Iterable[Example]) -> Iterator[Tokenized]:
+        """What became of each example, in order."""
+        examples = iter(examples)
+        while batch := list(islice(examples, BATCH_EXAMPLES)):
             yield from self.batch(batch)
 
-    def batch(self, pairs: Sequence[PreferencePair]) -> list[Tokenized]:
-        """What became of each of a few hundred pairs."""
+    def batch(self, examples: Sequence[Example]) -> list[Tokenized]:
+        """What became of each of a few hundred examples."""
         with self._renderer.budget() as budget:
-            rendered = [self._renderer.rendered(pair, budget) for pair in pairs]
+            rendered = [self._renderer.rendered(example, budget) for example in examples]
         encoded = iter(self._encoder.batch([text for item in rendered for text in _whole_texts(item)]))
-        return [self._tokenized(pair, item, encoded) for pair, item in zip(pairs, rendered, strict=True)]
+        return [self._tokenized(example, item, encoded) for example, item in zip(examples, rendered, strict=True)]
 
-    def _tokenized(self, pair: PreferencePair, rendered: RenderedPair | Problem, encoded: Iterator[list[int]]) -> Tokenized:
+    def _tokenized(self, example: Example, rendered: Rendered | Problem, encoded: Iterator[list[int]]) -> Tokenized:
         if isinstance(rendered, Problem):
             return Tokenized(rendered)
         notes = [SPECIAL_TOKEN_TEXT] if rendered.has_typed_control else []
         try:
             prompt, *full = self._ids(rendered, encoded)
         except ValueError as error:
-            return Tokenized(Problem("untypable-control-token", str(error), pair.source, fix="take the control token out of the text"))
+            return Tokenized(Problem("untypable-control-token", str(error), example.source, fix="take the control token out of the text"))
         full = [ids if ends else [*ids, self._eos] for ids, ends in zip(full, rendered.ends_turn, strict=True)]
         boundary = min(_shared(prompt, ids) for ids in full)
         if boundary < len(prompt):
             notes.append(BOUNDARY_MERGED)
         if rendered.is_joined:
             notes.append(JOINED_WORDS)
-        return Tokenized(self._example(pair, prompt[:boundary], [ids[boundary:] for ids in full]), tuple(notes))
+        result = self._example(example, prompt[:boundary], [ids[boundary:] for ids in full])
+        if isinstance(result, TokenizedExample):
+            notes += [IDENTICAL_TOKENS] * (len(full) - len(result.completions))
+        return Tokenized(result, tuple(notes))
 
-    def _ids(self, rendered: RenderedPair, encoded: Iterator[list[int]]) -> list[list[int]]:
-        """Ids of the prompt and of both full texts, with BOS where the tokenizer adds it."""
+    def _ids(self, rendered: Rendered, encoded: Iterator[list[int]]) -> list[list[int]]:
+        """Ids of the prompt and of each full text, with BOS where the tokenizer adds it."""
         if rendered.has_typed_control:
             return [self._bos + self._encoder.pieces(pieces) for pieces in (rendered.prompt, *rendered.full)]
-        return [self._bos + next(encoded) for _ in range(3)]
+        return [self._bos + next(encoded) for _ in (rendered.prompt, *rendered.full)]
 
-    def _example(self, pair: PreferencePair, prompt: list[int], completions: list[list[int]]) -> TokenizedExample | Problem:
+    def _example(self, example: Example, prompt: list[int], completions: list[list[int]]) -> TokenizedExample | Problem:
+        """The example with these ids, each completion once; a Problem where it cannot be trained on."""
         if not prompt:
             return Problem(
                 "prompt-without-token",
                 "the prompt has no token of its own in front of the answers, and this tokenizer adds none",
-                pair.source,
+                example.source,
                 "dropped",
                 "give the row a prompt, or use a chat template: --template chatml",
             )
         if min(map(len, completions)) == 0 or [self._eos] in completions:
-            return Problem("empty-answer", "an answer has no tokens", pair.source, "dropped")
-        if completions[0] == completions[1]:
-            return Problem("identical-tokens", "chosen and rejected are the same once the template is applied", pair.source, "dropped")
-        return TokenizedExample(_array(prompt), tuple(map(_array, completions)), pair.source)
+            return Problem("empty-answer", "an answer has no tokens", example.source, "dropped")
+        arrays = tuple(map(_array, completions))
+        result = without_repeats(TokenizedExample(_array(prompt), arrays, example.source, example.labels, example.scores))
+        if len(result.completions) == 1 < len(completions):
+            named = "the answers" if example.scores else "chosen and rejected"
+            return Problem(IDENTICAL_TOKENS, f"{named} are the same once the template is applied", example.source, "dropped")
+        return result
 
 
-def _whole_texts(rendered: RenderedPair | Problem) -> list[str]:
-    """The three texts of a row that can be encoded as they are; none where control tokens were typed, or there is no text."""
+def _whole_texts(rendered: Rendered | Problem) -> list[str]:
+    """The texts of a row, prompt first, that can be encoded as they are; none where control tokens were typed, or there is no text."""
     if isinstance(rendered, Problem) or rendered.has_typed_control:
         return []
     return ["".join(text for text, _ in pieces) for pieces in (rendered.prompt, *rendered.full)]

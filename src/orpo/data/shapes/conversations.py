@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from orpo.core.records import Conversation, Message
 from orpo.data.shapes import turns
+from orpo.data.shapes.answers import same_turn
 from orpo.data.shapes.fields import Fields
-from orpo.data.shapes.pairs import Draft, Reader, prompts_differ, same_turn, split
+from orpo.data.shapes.pairs import Draft, Reader, prompts_differ, split
 from orpo.data.shapes.problems import RowProblem
 
 

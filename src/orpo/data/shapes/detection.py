@@ -8,8 +8,8 @@ from difflib import get_close_matches
 
 from orpo.data.columns import by_role
 from orpo.data.row import Row
+from orpo.data.shapes.answers import MEDIA
 from orpo.data.shapes.kinds import Kind, column_kinds, fits, kind_of
-from orpo.data.shapes.pairs import MEDIA
 from orpo.data.shapes.shape import Shape
 from orpo.errors import DataError
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from orpo.core.records import Conversation
+from orpo.data.shapes.answers import with_system
 from orpo.data.shapes.conversations import last_answer
 from orpo.data.shapes.fields import Fields
 from orpo.data.shapes.instructions import alpaca_prompt, reply
-from orpo.data.shapes.pairs import with_system
 
 
 @dataclass(frozen=True, slots=True)
-class LabelledAnswer:
-    """A prompt, one completion, and whether it is good."""
+class LabelledDraft:
+    """What a reader made of a row: a prompt, one completion, and whether it is good, before the checks."""
 
     prompt: str | Conversation
     completion: str | Conversation
@@ -32,15 +32,15 @@ class LabelledAnswer:
         return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-LabelledReader = Callable[[Fields], LabelledAnswer]
+LabelledReader = Callable[[Fields], LabelledDraft]
 
 
-def strings(fields: Fields) -> LabelledAnswer:
+def strings(fields: Fields) -> LabelledDraft:
     """prompt, completion and label, plain text."""
-    return LabelledAnswer(fields.text("prompt"), fields.text("completion"), fields.flag("label"))
+    return LabelledDraft(fields.text("prompt"), fields.text("completion"), fields.flag("label"))
 
 
-def messages(fields: Fields) -> LabelledAnswer:
+def messages(fields: Fields) -> LabelledDraft:
     """prompt, completion and label, messages."""
     return _with_columns(fields, fields.messages("prompt"), fields.answer("completion"), "label")
 
@@ -48,7 +48,7 @@ def messages(fields: Fields) -> LabelledAnswer:
 def conversation(column: str, label: str) -> LabelledReader:
     """The reader of a whole conversation, whose last answer is labelled."""
 
-    def read(fields: Fields) -> LabelledAnswer:
+    def read(fields: Fields) -> LabelledDraft:
         whole = fields.messages(column)
         num = last_answer(whole, fields.place(column))
         return _with_columns(fields, whole[:num], whole[num:], label)
@@ -56,10 +56,10 @@ def conversation(column: str, label: str) -> LabelledReader:
     return read
 
 
-def alpaca(fields: Fields) -> LabelledAnswer:
+def alpaca(fields: Fields) -> LabelledDraft:
     """instruction, input, output and kto_tag."""
     return _with_columns(fields, alpaca_prompt(fields), reply(fields.text("output")), "kto_tag")
 
 
-def _with_columns(fields: Fields, prompt: Conversation, completion: Conversation, label: str) -> LabelledAnswer:
-    return LabelledAnswer(with_system(prompt, fields.optional_text("system")), completion, fields.flag(label), fields.tools())
+def _with_columns(fields: Fields, prompt: Conversation, completion: Conversation, label: str) -> LabelledDraft:
+    return LabelledDraft(with_system(prompt, fields.optional_text("system")), completion, fields.flag(label), fields.tools())

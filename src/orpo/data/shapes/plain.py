@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from orpo.core.records import Message
+from orpo.data.shapes.answers import refuse_chat_columns
 from orpo.data.shapes.fields import Fields
-from orpo.data.shapes.pairs import Draft, refuse_chat_columns, split
+from orpo.data.shapes.pairs import Draft, split
 from orpo.data.shapes.problems import RowProblem
 from orpo.data.shapes.shared_prefix import shared_prompt
 from orpo.data.transcripts import parse_transcript

@@ -1,4 +1,4 @@
-"""Rows of a known shape -> pairs and problems, in one pass over the rows (two for labelled answers), in bounded memory."""
+"""Rows of a known shape -> records and problems, in one pass over the rows (two to pair labelled answers), in bounded memory."""
 
 from __future__ import annotations
 
@@ -7,15 +7,31 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
-from orpo.core.records import PreferencePair, Source
+from orpo.core.records import PreferencePair, Reads, Record, Source
 from orpo.data.row import Problem, Row
 from orpo.data.shapes.shape import Shape
 from orpo.errors import ConfigError, DataError
 
 ReadRows = Callable[[], Iterable[Row | Problem]]
 """Starts over at each call. Problems of the file itself are handed through."""
+_AS_THEY_ARE = "train on them as they are: --objective kto or ulma"
 _WAITING_BYTES = 64 * 2**20
 """Rows that wait for their partner beyond this many bytes go to a temporary file."""
+
+
+def read_records(shape: Shape, read_rows: ReadRows, *, reads: Reads = "pairs", pair_labelled: bool = False) -> Iterator[Record | Problem]:
+    """What an objective that reads `reads` gets of all rows, and their problems.
+
+    Labelled answers and rankings come as they are where they are read as such. Pairs come as pairs to all objectives; to one that reads
+    pairs, a ranking comes as its best answer against its worst. DataError where the rows cannot be what is read; ConfigError as in
+    `read_pairs`.
+    """
+    if reads == "pairs" or shape.holds == "pairs" or pair_labelled:
+        return read_pairs(shape, read_rows, pair_labelled=pair_labelled)
+    if shape.holds != reads:
+        raise labelled_refusal(shape, read_rows) if shape.is_labelled else ranked_refusal(shape, read_rows)
+    rows = _with_column_warning(shape, read_rows())
+    return (item for row in rows for item in (shape.to_records(row) if isinstance(row, Row) else (row,)))
 
 
 def read_pairs(shape: Shape, read_rows: ReadRows, *, pair_labelled: bool = False) -> Iterator[PreferencePair | Problem]:
@@ -44,11 +60,22 @@ def labelled_refusal(shape: Shape, read_rows: ReadRows) -> DataError:
             labels.setdefault(answer.group_key, set()).add(answer.is_good)
     both = sum(len(found) == 2 for found in labels.values())
     if both:
-        fix = f"these can be paired because {both} of {len(labels)} prompts have both labels: pass --pair-labelled"
+        fix = f"these can be paired because {both} of {len(labels)} prompts have both labels: pass --pair-labelled; or {_AS_THEY_ARE}"
     else:
-        fix = f"these cannot be paired: none of {len(labels)} prompts has both a good and a bad answer; give pairs"
+        fix = f"these cannot be paired: none of {len(labels)} prompts has both a good and a bad answer; give pairs, or {_AS_THEY_ARE}"
     problem = f"labelled data: each row holds one answer, called good or bad (shape '{shape.name}'), not a pair"
     return DataError(problem, where=where, expected="a chosen and a rejected answer to each prompt", fix=fix)
+
+
+def ranked_refusal(shape: Shape, read_rows: ReadRows) -> DataError:
+    """The error for ranked answers where labelled ones are wanted: a place in an order does not say whether an answer is desirable."""
+    where = next((str(row.source) for row in _rows_alone(read_rows())), "")
+    return DataError(
+        f"ranked data: each row holds answers with scores or ranks (shape '{shape.name}'), which do not say what is desirable",
+        where=where,
+        expected="answers that are each called desirable or not, or a chosen and a rejected answer to each prompt",
+        fix="give each answer a row with prompt, completion and label; or take an objective that reads rankings (pro) or pairs (orpo)",
+    )
 
 
 def _rows_alone(items: Iterable[Row | Problem]) -> Iterator[Row]:
