@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from orpo.core.records import Reads
 from orpo.core.tokens import TokenizedExample
 from orpo.engine.body import causal_model, switch_back, switch_to_packs, takes_packs
 from orpo.engine.layout import PackedBatch, pack
@@ -15,7 +16,7 @@ from orpo.engine.packed import CHUNK_BYTES, SumsShare, packed_hidden, packed_sum
 from orpo.engine.padded import padded_hidden
 from orpo.engine.paths import Path
 from orpo.engine.plain import row_sums
-from orpo.engine.views import Logps, Reads, Share, logps_of, split
+from orpo.engine.views import Logps, Share, logps_of, split
 
 
 class PairLogpsModel(nn.Module):

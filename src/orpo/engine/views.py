@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from orpo.core.logps import CompletionLogps, LabelledLogps, PairLogps, RankedLogps
+from orpo.core.records import Reads
 from orpo.core.tokens import TokenizedExample
-
-Reads = Literal["pairs", "labelled", "rankings"]
-"""What an objective reads, by the words of `objectives/catalogue.py`."""
 
 Logps = PairLogps | LabelledLogps | RankedLogps
 

@@ -54,7 +54,7 @@ class Remedy:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be trained, before weights are there. `parts` [pairs, 3]: tokens of prompt, chosen and rejected."""
+    """What is to be trained, before weights are there. `parts` [examples, 1 + K]: tokens of the prompt and of each of K completions."""
 
     config: TrainConfig
     num_tokens: int
@@ -143,13 +143,27 @@ def model_builder(config: TrainConfig, num_tokens: int, new_ids: Sequence[int], 
 
 
 def part_lengths(lengths: Lengths, indices: Sequence[int]) -> PartLengths:
-    """Tokens of prompt, chosen and rejected of the pairs `indices` of a store with `lengths`: [pairs, 3]."""
-    table: PartLengths = np.stack([lengths.prompt, lengths.chosen, lengths.rejected], axis=1)[np.asarray(indices)]
+    """Tokens of the prompt and of each completion of the examples `indices` of a store with `lengths`: [examples, 1 + K].
+
+    K is the most completions that one of them has; 0 stands where an example has fewer, for no completion is empty.
+    """
+    chosen = np.asarray(indices)
+    starts, nums = lengths.first[chosen], lengths.num_completions[chosen]
+    columns = [lengths.prompt[chosen]]
+    for k in range(int(nums.max())):
+        columns.append(np.where(nums > k, lengths.completions[np.minimum(starts + k, len(lengths.completions) - 1)], 0))
+    table: PartLengths = np.stack(columns, axis=1)
     return table
 
 
+def unshared(parts: PartLengths) -> PartLengths:
+    """Tokens of each example where its prompt stands before each of its completions."""
+    tokens: PartLengths = parts.sum(axis=1) + parts[:, 0] * ((parts[:, 1:] > 0).sum(axis=1) - 1)
+    return tokens
+
+
 def row_lengths(parts: PartLengths) -> PartLengths:
-    """Tokens of the longer row of each pair: its prompt with its longer completion."""
+    """Tokens of the longest row of each example: its prompt with its longest completion."""
     rows: PartLengths = parts[:, 0] + parts[:, 1:].max(axis=1)
     return rows
 

@@ -13,8 +13,8 @@ from orpo.engine.batching import micro_batches, step_pairs
 from orpo.engine.memory import MemoryNeed
 from orpo.engine.memory_free import free_bytes
 from orpo.engine.precision import choose_precision
-from orpo.pipeline.fitting import Remedy, Wanted, part_lengths, remedies, row_lengths, run_need, settled, usable
-from orpo.pipeline.prepare import checked_data, say_data, split_pairs, split_report, store_and_template
+from orpo.pipeline.fitting import Remedy, Wanted, part_lengths, remedies, row_lengths, run_need, settled, unshared, usable
+from orpo.pipeline.prepare import checked_data, require_trainable, say_data, split_pairs, split_report, store_and_template
 from orpo.training import models
 from orpo.training.assemble import plan
 from orpo.training.config import ResolvedConfig
@@ -101,6 +101,7 @@ def run_plan(resolved: ResolvedConfig, *, free: int | None = None) -> RunPlan:
     Raises ConfigError and DataError as training does.
     """
     config = resolved.config
+    require_trainable(config.objective)
     shape, tokenizer = models.load_shape(str(config.model)), models.load_tokenizer(str(config.model))
     if config.use_peft:
         models.check_lora_targets(str(config.model), config.lora_target_modules)
@@ -158,7 +159,7 @@ def work_of(wanted: Wanted, budget: int) -> Work:
     """The work of a run under a token budget, averages from its first STEPS_SEEN steps; totals are scaled up to all steps."""
     config, steps, parts = wanted.config, wanted.steps, wanted.parts
     totals, rows = parts.sum(axis=1), row_lengths(parts)
-    twice = totals + parts[:, 0]
+    twice = unshared(parts)
     seen = min(steps.max_steps, STEPS_SEEN)
     bins: list[int] = []
     tokens = padded = real = 0
@@ -169,7 +170,7 @@ def work_of(wanted: Wanted, budget: int) -> Work:
         bins.append(len(cut))
         tokens += sum(lengths)
         real += int(twice[members].sum())
-        padded += 2 * len(members) * int(rows[members].max())
+        padded += int((parts[members, 1:] > 0).sum()) * int(rows[members].max())
     # At least one step of at least one pair, whose rows are not empty: nothing here divides by zero.
     return Work(
         num_pairs=len(parts),

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import transformers
 
+from orpo.core.records import Reads
 from orpo.core.tokens import Examples
 from orpo.data.checks import CheckedData, check_data, count_overlap
 from orpo.data.columns import parse_columns
@@ -25,7 +26,7 @@ from orpo.engine.paths import Path as EnginePath
 from orpo.engine.precision import Precision, choose_precision
 from orpo.errors import ConfigError
 from orpo.objectives import catalogue
-from orpo.pipeline.fitting import Wanted, advice_after_failure, part_lengths, settled, warning_text
+from orpo.pipeline.fitting import Wanted, advice_after_failure, part_lengths, settled, unshared, warning_text
 from orpo.pipeline.part import Part
 from orpo.training import models
 from orpo.training.assemble import Plan, enable_checkpointing, plan
@@ -81,10 +82,10 @@ class Prepared:
         return max(self.wanted.longest_row, max(rows, default=0))
 
     def costs(self, path: EnginePath) -> Sequence[int]:
-        """What each training pair takes of a micro-batch: its distinct tokens, and where prompts are not shared its prompt once more."""
+        """What each training example takes of a micro-batch: its distinct tokens, or its prompt with each answer where none is shared."""
         if path is EnginePath.SHARED:
             return self.lengths
-        return [int(cost) for cost in self.wanted.parts.sum(axis=1) + self.wanted.parts[:, 0]]
+        return [int(cost) for cost in unshared(self.wanted.parts)]
 
     def memory_advice(self) -> str:
         """Settings that would fit where this run did not."""
@@ -179,10 +180,16 @@ def _setting(wanted: Wanted, free: int, say: Say) -> Setting:
 
 
 def require_trainable(objective: str) -> None:
-    """Nothing; raises ConfigError for an objective whose data a run does not make yet: reference, labels, rankings, scores."""
-    trainable = [name for name in catalogue.OBJECTIVES if catalogue.reads(name) == "pairs" and not catalogue.needs_reference(name)]
+    """Nothing; raises ConfigError for an objective that a run cannot train yet: one on the scores of a scalar head."""
+    trainable = [name for name in catalogue.OBJECTIVES if catalogue.reads(name) != "scores"]
     if objective not in trainable:
         raise ConfigError(f"objective {objective} cannot be trained from this command yet", expected=f"one of {', '.join(trainable)}")
+
+
+def reads_of(objective: str) -> Reads:
+    """What the data of `objective` are checked and tokenized as."""
+    reads = catalogue.reads(objective)
+    return "pairs" if reads == "scores" else reads
 
 
 def objective_options(config: TrainConfig) -> dict[str, Any]:
@@ -204,6 +211,7 @@ def checked_data(
         overlong=cast(Overlong, config.overlong),
         max_bad_rows=config.max_bad_rows,
         pair_labelled=config.pair_labelled,
+        reads=reads_of(config.objective),
     )
     data.raise_if_errors()
     return data

@@ -14,7 +14,7 @@ import torch
 from orpo.core.tokens import Examples
 from orpo.engine.paths import Path as EnginePath
 from orpo.objectives import catalogue
-from orpo.pipeline.prepare import Prepared
+from orpo.pipeline.prepare import Prepared, reads_of
 from orpo.training import models
 from orpo.training.assemble import head_bytes
 from orpo.training.beside import Beside, MismatchedPairs
@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 def beside_of(prepared: Prepared, body: Any, path: EnginePath, *, run_dir: Path, is_resumed: bool, say: Say) -> Beside:
     """What the objective of `prepared` reads beside the log-probs of `body`. The same bits after a resume."""
     name = prepared.config.objective
-    reads: Any = catalogue.reads(name)
+    reads = reads_of(name)
     if not catalogue.needs_reference(name):
         return Beside(reads)
     mismatched = _mismatched(prepared, body, path) if catalogue.needs_baseline(name) else None

@@ -95,7 +95,7 @@ def _replies(prepared: Prepared, body: Any, examples: Sequence[TokenizedExample]
 
 def _row(tokenizer: Any, example: TokenizedExample, reply: Reply, judge: Judge | None) -> dict[str, Any]:
     prompt = tokenizer.decode(example.prompt_ids, skip_special_tokens=False)
-    chosen, rejected = (tokenizer.decode(ids, skip_special_tokens=True) for ids in example.completions)
+    chosen, rejected = answers_shown(tokenizer, example)
     row = {
         "step": 0,
         "source": str(example.source),
@@ -109,6 +109,15 @@ def _row(tokenizer: Any, example: TokenizedExample, reply: Reply, judge: Judge |
         "after_tokens": None,
     }
     return row | ({"before_verdict": asdict(judge(example.source, reply.text))} if judge else {})
+
+
+def answers_shown(tokenizer: Any, example: TokenizedExample) -> tuple[str | None, str | None]:
+    """The better and the worse answer of an example: of a ranking the first and the last, of labelled ones the first of each kind."""
+    texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in example.completions]
+    if not example.labels:
+        return texts[0], texts[-1]
+    kinds = dict(zip(reversed(example.labels), reversed(texts), strict=True))
+    return kinds.get(True), kinds.get(False)
 
 
 def _oracle(rows: Sequence[Mapping[str, Any]], when: str) -> dict[str, float]:

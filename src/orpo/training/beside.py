@@ -13,9 +13,10 @@ from torch import Tensor
 
 from orpo.core.logps import CompletionLogps
 from orpo.core.loss import Loss
+from orpo.core.records import Reads
 from orpo.core.tokens import Examples, TokenizedExample
 from orpo.engine.batching import in_order
-from orpo.engine.views import Logps, Reads, completion_starts, viewed
+from orpo.engine.views import Logps, completion_starts, viewed
 from orpo.objectives.kto import baseline_of, mismatched_log_ratio
 from orpo.training.references import References, Totals
 

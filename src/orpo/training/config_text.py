@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from orpo.objectives.catalogue import needs_reference
 from orpo.training.config_check import ADAM_SETTINGS, LORA_SETTINGS
 from orpo.training.config_fields import FIELDS, LOSS, TrainConfig
 from orpo.training.config_file import EXPONENT
@@ -50,6 +51,8 @@ def unread_settings(config: TrainConfig) -> dict[str, str]:
         unread |= dict.fromkeys(LORA_SETTINGS, "use_peft is off")
     if not config.optim.startswith("adamw"):
         unread |= dict.fromkeys(ADAM_SETTINGS, f"optim is {config.optim}")
+    if not needs_reference(config.objective):
+        unread |= dict.fromkeys(("reference", "reference_cache"), f"{config.objective} reads no reference model")
     return unread
 
 
