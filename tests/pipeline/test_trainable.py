@@ -20,4 +20,4 @@ def test_an_objective_whose_data_a_run_does_not_make_yet_is_refused_by_name(name
     resolved = resolve_config(flags={"model": "no-such-model", "data": "no-such-file.jsonl", "objective": name})
     with pytest.raises(ConfigError) as caught:
         prepare(resolved, lambda line: None)
-    assert str(caught.value) == (f"objective {name} cannot be trained from this command yet\n  expected: one of orpo, sft, odds, simpo\n")
+    assert str(caught.value) == (f"objective {name} cannot be trained from this command yet\n  to fix:   choose orpo, sft, odds or simpo")

@@ -179,9 +179,8 @@ def _setting(wanted: Wanted, free: int, say: Say) -> Setting:
 
 def require_trainable(objective: str) -> None:
     """Nothing; raises ConfigError for an objective whose data a run does not make yet: reference, labels, rankings, scores."""
-    trainable = [name for name in catalogue.OBJECTIVES if catalogue.reads(name) == "pairs" and not catalogue.needs_reference(name)]
-    if objective not in trainable:
-        raise ConfigError(f"objective {objective} cannot be trained from this command yet", expected=f"one of {', '.join(trainable)}")
+    if catalogue.reads(objective) != "pairs" or catalogue.needs_reference(objective):
+        raise ConfigError(f"objective {objective} cannot be trained from this command yet", fix="choose orpo, sft, odds or simpo")
 
 
 def objective_options(config: TrainConfig) -> dict[str, Any]:
