@@ -38,6 +38,10 @@ def test_a_ranking_of_more_than_two_is_no_pair_and_its_best_answer_counts_its_to
     assert counts == {"pairs": 1, "rankings": 2, "chosen_tokens": 11, "prompt_and_chosen_tokens": 15}
 
 
+def test_a_demonstration_counts_as_a_pair_without_its_rejected_and_is_no_ranking() -> None:
+    assert counted(answers(5)) == {"pairs": 1, "chosen_tokens": 5, "prompt_and_chosen_tokens": 7}
+
+
 def test_labelled_answers_are_counted_one_by_one_and_are_neither_pairs_nor_rankings() -> None:
     counts = counted(answers(5, 2, 4, labels=(True, False, True)), answers(7, labels=(False,)))
     assert counts == {"completions": 4, "desirable": 2, "undesirable": 2, "desirable_tokens": 9}

@@ -14,7 +14,7 @@ from orpo.core.records import Source
 TokenIds = NDArray[np.int32]
 
 UNITS = (
-    "pairs",  # examples of two completions without labels
+    "pairs",  # examples of two completions without labels, or of one: a demonstration, the chosen without its rejected
     "chosen_tokens",  # of the first completion of each example without labels: the chosen of a pair, the best of a ranking
     "prompt_and_chosen_tokens",  # those and the prompt's predicted tokens
     "rankings",  # examples of two or more completions without labels; a pair is a ranking of two
@@ -68,9 +68,9 @@ def unit_counts(examples: Iterable[TokenizedExample]) -> dict[str, int]:
 
 
 def _count_ranked(example: TokenizedExample, counts: dict[str, int]) -> None:
-    """Nothing; adds a pair or a ranking to `counts`."""
+    """Nothing; adds a demonstration, a pair or a ranking to `counts`."""
     chosen = len(example.completions[0])
-    counts["pairs"] += len(example.completions) == 2
+    counts["pairs"] += len(example.completions) <= 2
     counts["rankings"] += len(example.completions) >= 2
     counts["chosen_tokens"] += chosen
     counts["prompt_and_chosen_tokens"] += len(example.prompt_ids) - 1 + chosen

@@ -26,8 +26,7 @@ def dpo(policy: PairLogps, reference: PairLogps, *, beta: float = 0.1, label_smo
     beta * r. Nats; totals are fp64 scalars; the reference gets no gradient. Raises ConfigError for an option out of range.
 
     Options:
-        beta: Inverse temperature of the reward beta * (log-prob - reference log-prob), above 0; the smaller, the
-            farther the policy may move.
+        beta: Factor that makes a log ratio to the reference a reward, above 0; a smaller one lets the policy move farther.
         label_smoothing: Share of pairs taken to be labelled the wrong way round, at least 0 and below 0.5.
     """
     require_above_zero("beta", beta, fix="0.1 is the usual start; at 0 there is no reward to compare")

@@ -36,7 +36,7 @@ def kto(
     Nats; totals are fp64 scalars; the reference gets no gradient. Raises ConfigError for an option out of range.
 
     Options:
-        beta: Risk aversion: how fast the value of a reward levels off as it leaves the baseline, above 0.
+        beta: Factor that makes a log ratio to the reference a reward, above 0; a smaller one lets the policy move farther.
         desirable_weight: Weight of desirable answers, at least 0. By eq. 8 (desirable_weight * number desirable) over
             (undesirable_weight * number undesirable) should be 1 to 1.5; TRL 1.16 says 1 to 1.33.
         undesirable_weight: Weight of undesirable answers, at least 0.

@@ -22,7 +22,7 @@ def odds(policy: PairLogps, *, beta: float = 1.0, odds_temperature: float = 1.0)
     an option out of range.
 
     Options:
-        beta: Weight of the odds ratio term, above 0. It is the whole loss, so the learning rate does as much.
+        beta: Weight of the odds ratio term, above 0. It is the whole loss here, so the learning rate decides.
         odds_temperature: Factor on the log odds ratio inside the sigmoid, above 0. 1 is the paper; below 1 a pair
             that is already ranked right keeps pulling for longer (arXiv 2502.01237 calls it beta).
     """

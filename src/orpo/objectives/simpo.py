@@ -24,8 +24,7 @@ def simpo(policy: PairLogps, *, beta: float = 2.0, gamma: float = 0.5) -> Loss:
     ConfigError for an option out of range.
 
     Options:
-        beta: Factor on the mean log-prob that makes it a reward, above 0. The paper takes 2.0 to 2.5, far more than
-            against a reference model.
+        beta: Factor that makes a mean log-prob a reward, above 0. The paper takes 2.0 to 2.5.
         gamma: Lead in reward that chosen should have over rejected, at least 0; the authors tune gamma / beta from 0 to 1.
     """
     require_above_zero("beta", beta, fix="the paper takes 2.0 to 2.5")

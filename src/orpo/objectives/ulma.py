@@ -35,7 +35,7 @@ def ulma(
     gets no gradient. Raises ConfigError for an option out of range.
 
     Options:
-        beta: Inverse temperature of the reward beta * (mean log-prob - reference mean log-prob), above 0.
+        beta: Factor that makes a log ratio to the reference a reward, above 0; a smaller one lets the policy move farther.
         nll_average: Whether the likelihood term averages over answers (each answer weighs the same) or over all
             tokens of the step (each token does).
     """
