@@ -34,6 +34,7 @@ def test_labelled_rows_are_refused_with_the_number_of_prompts_that_have_both_lab
         list(read_pairs(detect_shape(ROWS), lambda: ROWS))
     assert "labelled data" in caught.value.problem
     assert "these can be paired because 2 of 3 prompts have both labels: pass --pair-labelled" in caught.value.fix
+    assert "or train on them as they are: --objective kto or ulma" in caught.value.fix
     assert caught.value.where == "kto.jsonl:1"
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,8 +11,9 @@ from orpo.data.limits import apply_limit
 from orpo.data.row import Problem
 
 
-def example(prompt: list[int], *completions: list[int]) -> TokenizedExample:
-    return TokenizedExample(np.array(prompt, np.int32), tuple(np.array(ids, np.int32) for ids in completions), Source("a.jsonl", 3))
+def example(prompt: list[int], *completions: list[int], **values: tuple[Any, ...]) -> TokenizedExample:
+    arrays = tuple(np.array(ids, np.int32) for ids in completions)
+    return TokenizedExample(np.array(prompt, np.int32), arrays, Source("a.jsonl", 3), **values)
 
 
 @pytest.mark.parametrize("overlong", ["drop", "cut-completion", "error"])
@@ -51,3 +54,18 @@ def test_a_demonstration_can_be_cut():
     cut = apply_limit(example([1], [3, 4, 5]), 2, "cut-completion")
     assert isinstance(cut, TokenizedExample)
     assert [ids.tolist() for ids in cut.completions] == [[3]]
+
+
+def test_a_cut_answer_keeps_its_label():
+    cut = apply_limit(example([1], [3, 4, 5], labels=(False,)), 3, "cut-completion")
+    assert isinstance(cut, TokenizedExample)
+    assert ([ids.tolist() for ids in cut.completions], cut.labels) == ([[3, 4]], (False,))
+
+
+def test_of_ranked_answers_that_a_cut_makes_equal_the_best_stays_with_its_score():
+    cut = apply_limit(example([1], [3, 4, 5], [6, 7], [3, 4, 8], [6], scores=(4.0, 3.0, 2.0, 1.0)), 3, "cut-completion")
+    assert isinstance(cut, TokenizedExample)
+    assert ([ids.tolist() for ids in cut.completions], cut.scores) == ([[3, 4], [6, 7], [6]], (4.0, 3.0, 1.0))
+    problem = apply_limit(example([1], [3, 4, 5], [3, 4, 8], [3, 4], scores=(4.0, 3.0, 2.0)), 3, "cut-completion")
+    assert isinstance(problem, Problem)
+    assert (problem.kind, problem.severity) == ("identical-after-cut", "dropped")

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +19,11 @@ from orpo.data.store import TokenStore
 from orpo.errors import StorageError
 
 
-def example(prompt: list[int], completions: list[list[int]], number: int = 1, file: str = "a.jsonl") -> TokenizedExample:
+def example(
+    prompt: list[int], completions: list[list[int]], number: int = 1, file: str = "a.jsonl", **values: tuple[Any, ...]
+) -> TokenizedExample:
     arrays = tuple(np.array(ids, np.int32) for ids in completions)
-    return TokenizedExample(np.array(prompt, np.int32), arrays, Source(file, number, file.endswith("jsonl")))
+    return TokenizedExample(np.array(prompt, np.int32), arrays, Source(file, number, file.endswith("jsonl")), **values)
 
 
 def plain(item: TokenizedExample) -> tuple[list[int], list[list[int]], Source]:
@@ -43,6 +48,42 @@ def test_examples_come_back_as_they_went_in_with_their_places(examples):
     assert lengths.prompt.tolist() == [len(item.prompt_ids) for item in examples]
     assert lengths.chosen.tolist() == [len(item.completions[0]) for item in examples]
     assert lengths.rejected.tolist() == [len(item.completions[1]) if len(item.completions) > 1 else 0 for item in examples]
+    assert lengths.num_completions.tolist() == [len(item.completions) for item in examples]
+    assert lengths.completions_total.tolist() == [sum(map(len, item.completions)) for item in examples]
+    assert lengths.longest.tolist() == [max(map(len, item.completions)) for item in examples]
+    assert lengths.completions.tolist() == [len(ids) for item in examples for ids in item.completions]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(EXAMPLES, max_size=12), st.randoms(use_true_random=False), st.booleans())
+def test_labels_and_scores_come_back_with_their_examples_also_from_slices(examples, random, has_labels):
+    def valued(item):
+        num = len(item.completions)
+        labels, scores = tuple(random.random() < 0.5 for _ in range(num)), tuple(random.uniform(-9, 9) for _ in range(num))
+        return replace(item, labels=labels) if has_labels else replace(item, scores=scores)
+
+    examples = [valued(item) for item in examples]
+    store = TokenStore()
+    for item in examples:
+        store.append(item)
+    for found, expected in ((list(store), examples), (store[1:7:2], examples[1:7:2])):
+        assert [(plain(item), item.labels, item.scores) for item in found] == [(plain(item), item.labels, item.scores) for item in expected]
+    assert store.labels.tolist() == [label for item in examples for label in item.labels]
+    assert store.scores.tolist() == [score for item in examples for score in item.scores]
+
+
+def test_a_copy_of_an_example_keeps_its_labels_and_scores():
+    store = TokenStore()
+    store.append(example([1], [[2], [3]], labels=(True, False), scores=(2.0, 0.5)))
+    assert (copy.deepcopy(store[0]).labels, replace(store[0], prompt_ids=store[0].prompt_ids[:1]).scores) == ((True, False), (2.0, 0.5))
+
+
+def test_examples_with_and_without_labels_are_never_in_one_store():
+    store = filled(1)
+    with pytest.raises(AssertionError, match="of all examples or of none"):
+        store.append(example([1], [[2]], labels=(True,)))
+    with pytest.raises(AssertionError, match="one label and one score per completion"):
+        store.append(example([1], [[2], [3]], labels=(True,)))
 
 
 def filled(num: int) -> TokenStore:
@@ -123,5 +164,19 @@ def test_a_folder_that_does_not_exist_is_a_storage_error(tmp_path):
 
 def test_memory_per_pair_stays_small():
     store = filled(20_000)
-    indexes = (store._ends, store._first, store._file_numbers, store._row_numbers)
-    assert sum(index.buffer_info()[1] * index.itemsize for index in indexes) / len(store) < 48
+    assert index_bytes(store) / len(store) < 48
+
+
+def test_a_label_takes_a_byte_and_a_score_eight():
+    sizes = []
+    for values in ({}, {"labels": (True, False)}, {"scores": (2.0, 1.0)}):
+        store = TokenStore()
+        for number in range(100):
+            store.append(example([number], [[1], [2]], number + 1, **values))
+        sizes.append(index_bytes(store))
+    assert [size - sizes[0] for size in sizes] == [0, 100 * 2, 100 * 2 * 8]
+
+
+def index_bytes(store: TokenStore) -> int:
+    indexes = (store._ends, store._first, store._file_numbers, store._row_numbers, store._labels, store._scores)
+    return sum(index.buffer_info()[1] * index.itemsize for index in indexes)

@@ -101,7 +101,7 @@ def _print_report(console: Console, report: DataReport) -> None:
 
     say("shape", report.shape)
     say("rows", f"{report.rows:,} rows, {report.pairs:,} {report.noun}s, {report.num_errors:,} errors")
-    if report.answers:
+    if report.answers and report.pairs:
         say("answers", _answers_line(report.answers))
     for label, counts, first in (("dropped", report.dropped, report.first_dropped), ("warning", report.warnings, report.first_warnings)):
         for kind, num in counts.items():
@@ -117,7 +117,7 @@ def _print_report(console: Console, report: DataReport) -> None:
 def _answers_line(answers: Mapping[str, Any]) -> str:
     """How many answers are desirable and not, with weights where they are lopsided; or how many rankings have how many answers."""
     if "lengths" in answers:
-        return ", ".join(f"{num:,} rankings of {length}" for length, num in answers["lengths"].items()) or "no ranking"
+        return ", ".join(f"{num:,} x {length} answers" for length, num in answers["lengths"].items())
     counts = f"{answers['desirable']:,} desirable, {answers['undesirable']:,} undesirable"
     weights = [f"{name} {answers[name]:g}" for name in ("desirable_weight", "undesirable_weight") if answers[name] != 1]
     return f"{counts}, evened out by {weights[0]}" if weights else counts

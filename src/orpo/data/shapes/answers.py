@@ -36,27 +36,27 @@ def checked_answers(
     fields: Fields,
     *,
     tools: tuple[Mapping[str, Any], ...] = (),
-    warnings: Warnings = (),
+    told: Warnings = (),
 ) -> CheckedAnswers:
-    """Prompt and answers ready to be a record, with all warnings; RowProblem when they cannot be one.
+    """Prompt and answers ready to be a record, with the warnings `told` before and its own; RowProblem when they cannot be one.
 
     `answers` go by what a message calls them: 'chosen' and 'rejected' of a pair, else 'the answer' or 'answer 2'.
     """
     if isinstance(prompt, str):
         _check_text(prompt, answers, fields)
         completions = tuple(answers.values())
-        return CheckedAnswers(prompt, completions, (), (*warnings, *_control_warnings(prompt, completions)))
-    told = [*warnings]
-    turns = [_answer(answer, name, told) for name, answer in answers.items()]
+        return CheckedAnswers(prompt, completions, (), (*told, *_control_warnings(prompt, completions)))
+    warnings = [*told]
+    turns = [_answer(answer, name, warnings) for name, answer in answers.items()]
     system = fields.optional_text("system")
     prompt = with_system(prompt, system)
     _check_prompt(prompt)
     _refuse_identical(turns)
     if system.strip() and system != prompt[0].content:
-        told.append(("system-twice", "there are a system column and a system message: the message is used"))
+        warnings.append(("system-twice", "there are a system column and a system message: the message is used"))
     tools = tools or fields.tools()
-    told += [*_turn_warnings(prompt, turns), *_control_warnings(prompt, turns)]
-    return CheckedAnswers(prompt, tuple(turns), tools, tuple(told))
+    warnings += [*_turn_warnings(prompt, turns), *_control_warnings(prompt, turns)]
+    return CheckedAnswers(prompt, tuple(turns), tools, tuple(warnings))
 
 
 def same_turn(left: Message, right: Message) -> bool:

@@ -63,9 +63,9 @@ def prompts_differ(detail: str) -> RowProblem:
 
 def checked(draft: Draft, fields: Fields) -> Draft:
     """The draft ready to be a pair, with all warnings; RowProblem when it cannot be one."""
-    warnings = (*draft.warnings, *_rating_warnings(fields))
+    told = (*draft.warnings, *_rating_warnings(fields))
     answers = {"chosen": draft.chosen, "rejected": draft.rejected}
-    found = checked_answers(draft.prompt, answers, fields, tools=draft.tools, warnings=warnings)
+    found = checked_answers(draft.prompt, answers, fields, tools=draft.tools, told=told)
     chosen, rejected = found.completions
     return Draft(found.prompt, chosen, rejected, found.tools, found.warnings)
 

@@ -94,14 +94,16 @@ def in_order(row: Scored) -> RankedDraft:
     """
     if (tie := row.tie()) is not None:
         raise tie
-    warnings = [("answer-unscored", f"answer {place} has no number: it does not take part") for place in row.unscored]
+    warnings: list[tuple[str, str]] = []
+    for place in row.unscored:
+        warnings.append(("answer-unscored", f"answer {place} has no number: it does not take part"))
     kept: dict[str, Completion] = {}
     scores: list[float] = []
     reasons: list[RowProblem] = []
     for place, score, value in sorted(row.answers, key=lambda answer: -answer[1]):
         answer = row.completion(value)
         like = next((name for name, other in kept.items() if same_answer(answer, other)), "")
-        if is_empty(answer):
+        if is_empty(answer) and (isinstance(answer, str) or answer[0].role == "assistant"):  # another's turn is an error of the row
             warnings.append(("answer-empty", f"answer {place} is empty: it does not take part"))
             reasons.append(dropped("empty-answer", f"answer {place} is empty, and fewer than two others are left"))
         elif like:

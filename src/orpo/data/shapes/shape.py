@@ -120,7 +120,7 @@ class Shape:
     def _ranking(self, row: Row, fields: Fields) -> tuple[Ranking, Warnings]:
         assert self.read_ranked is not None, f"{self.name} holds no rankings"
         draft = in_order(self.read_ranked(fields))
-        found = checked_answers(draft.prompt, draft.answers, fields, warnings=draft.warnings)
+        found = checked_answers(draft.prompt, draft.answers, fields, told=draft.warnings)
         return Ranking(found.prompt, found.completions, row.source, draft.scores, found.tools, self._metadata(row)), found.warnings
 
     def _metadata(self, row: Row) -> dict[str, Any]:
