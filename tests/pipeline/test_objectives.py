@@ -46,7 +46,7 @@ def ranked_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     for n in range(20):
         answers = [f" {words(draw)}" for _ in range(draw.randint(2, 4))]
         rows.append(
-            {"prompt": f"{n} {words(draw)}", "completions": answers, "scores": [float(len(answers) - k) for k in range(len(answers))]}
+            {"prompt": f"{n} {words(draw)}", "responses": answers, "scores": [float(len(answers) - k) for k in range(len(answers))]}
         )
     return written(tmp_path_factory.mktemp("ranked") / "ranked.jsonl", rows)
 

@@ -22,7 +22,11 @@ from orpo.engine.paths import Path as EnginePath
 
 STEPS = 6
 OPTIONS = ["--max-steps", str(STEPS), "--pairs-per-step", "8", "--learning-rate", "1e-3", "--logging-steps", "1"]
-OPTIONS += ["--dtype", "float32", "--num-samples", "0", "--nll-average", "token", "--beta", "0.5"]
+OPTIONS += ["--dtype", "float32", "--num-samples", "0", "--beta", "0.5"]
+ORPO = ["--nll-average", "token"]
+DPO = ["--objective", "dpo", "--reference", "precomputed"]
+KTO = ["--objective", "kto", "--reference", "copy"]
+DPO_LORA = ["--objective", "dpo", "--use-peft", "--reference", "adapter"]
 
 
 @pytest.fixture(scope="module")
@@ -52,34 +56,37 @@ def train_on_two_ranks(arguments: list[str]) -> None:
     print(done.stdout, done.stderr)
 
 
-def outcome(train: Callable[[list[str]], None], model: Path, data: Path, run_dir: Path, budget: int) -> tuple[list[float], dict]:
+def outcome(
+    train: Callable[[list[str]], None], model: Path, data: Path, run_dir: Path, budget: int, options: list[str]
+) -> tuple[list[float], dict]:
     """Losses of all steps and the final weights of a run with `budget` tokens per micro-batch."""
     train(
         [
             *("--model", str(model), "--data", str(data), "--output-dir", str(run_dir)),
-            *(*OPTIONS, "--tokens-per-micro-batch", str(budget)),
+            *(*OPTIONS, *options, "--tokens-per-micro-batch", str(budget)),
         ]
     )
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [row["loss"] for row in rows if row["split"] == "train"], load_file(run_dir / "model" / "model.safetensors")
+    return [row["loss"] for row in rows if row["split"] == "train"], load_file(next(run_dir.glob("*/*model.safetensors")))
 
 
 def assert_took_the_shared_path(output: str) -> None:
     assert len(re.findall(f"^engine +{re.escape(SAID[EnginePath.SHARED])}", output, re.MULTILINE)) == 1, output
 
 
+@pytest.mark.parametrize("options", [ORPO, DPO, KTO, DPO_LORA], ids=["orpo", "dpo", "kto", "dpo with lora"])
 def test_losses_and_weights_do_not_depend_on_micro_batches_or_ranks(
-    tiny_llama: Path, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: list[str], tiny_llama: Path, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pair = 7 + (6 + 1) + (5 + 1)  # the prompt once, each answer with its end token; this tokenizer adds no BOS
-    whole_losses, whole_weights = outcome(train_here, tiny_llama, pairs_file, tmp_path / "1x8", 8 * pair)
+    whole_losses, whole_weights = outcome(train_here, tiny_llama, pairs_file, tmp_path / "1x8", 8 * pair, options)
     assert_took_the_shared_path("".join(capsys.readouterr()))
     report = json.loads((tmp_path / "1x8" / "data_report.json").read_text())
     assert report["pairs"] == 24
     assert len(whole_losses) == STEPS
     cuts = {"2x4": (train_here, 4 * pair), "8x1": (train_here, pair), "two ranks": (train_on_two_ranks, 4 * pair)}
     for name, (train, budget) in cuts.items():
-        losses, weights = outcome(train, tiny_llama, pairs_file, tmp_path / name.replace(" ", "-"), budget)
+        losses, weights = outcome(train, tiny_llama, pairs_file, tmp_path / name.replace(" ", "-"), budget, options)
         assert_took_the_shared_path("".join(capsys.readouterr()))
         assert losses == pytest.approx(whole_losses, abs=1e-6), name
         worst = max(float((weights[key] - whole_weights[key]).abs().max()) for key in whole_weights)

@@ -14,7 +14,8 @@ from orpo.engine.memory import MemoryNeed
 from orpo.engine.memory_free import free_bytes
 from orpo.engine.precision import choose_precision
 from orpo.pipeline.fitting import Remedy, Wanted, part_lengths, remedies, row_lengths, run_need, settled, unshared, usable
-from orpo.pipeline.prepare import checked_data, require_trainable, say_data, split_pairs, split_report, store_and_template
+from orpo.pipeline.prepare import require_trainable
+from orpo.pipeline.run_data import checked_data, say_data, split_pairs, split_report, store_and_template
 from orpo.training import models
 from orpo.training.assemble import plan
 from orpo.training.config import ResolvedConfig

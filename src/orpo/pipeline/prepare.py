@@ -6,34 +6,29 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 import transformers
 
-from orpo.core.records import Reads
 from orpo.core.tokens import Examples
-from orpo.data.checks import CheckedData, check_data, count_overlap
-from orpo.data.columns import parse_columns
-from orpo.data.limits import Overlong
-from orpo.data.store import TokenStore
-from orpo.data.templates import Template
 from orpo.engine.dropout import disable_dropout
 from orpo.engine.memory import Setting
 from orpo.engine.memory_free import free_bytes
 from orpo.engine.paths import Path as EnginePath
 from orpo.engine.precision import Precision, choose_precision
+from orpo.engine.views import viewed
 from orpo.errors import ConfigError
 from orpo.objectives import catalogue
 from orpo.pipeline.fitting import Wanted, advice_after_failure, part_lengths, settled, unshared, warning_text
-from orpo.pipeline.part import Part
+from orpo.pipeline.run_data import checked_data, reads_of, say_data, split_pairs, split_report, store_and_template
 from orpo.training import models
 from orpo.training.assemble import Plan, enable_checkpointing, plan
 from orpo.training.beside import Objective
 from orpo.training.checkpointing import RunIdentity, base_model_facts, run_identity
 from orpo.training.config import ResolvedConfig, TrainConfig
 from orpo.training.environment import environment, machine_line
+from orpo.training.mismatched import require_two
 from orpo.training.ranks import from_first
 
 Say = Callable[[str], None]
@@ -130,6 +125,7 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
     for note in models.check_tokenizer(tokenizer, shape, str(config.model), num_new=len(template.new_tokens)):
         say(f"note         {note}")
     train_part, held_out = split_pairs(config, data, held)
+    require_fit(config, objective, train_part, held_out)
     parts = part_lengths(store.lengths, train_part.indices)
     lengths = parts.sum(axis=1).tolist()
     report = split_report(data, held, train_part, held_out)
@@ -185,59 +181,25 @@ def require_trainable(objective: str) -> None:
         raise ConfigError(f"objective {objective} cannot be trained from this command yet", fix="choose an objective on log-probs")
 
 
-def reads_of(objective: str) -> Reads:
-    """What the data of `objective` are checked and tokenized as."""
-    reads = catalogue.reads(objective)
-    return "pairs" if reads == "scores" else reads
+def require_fit(config: TrainConfig, objective: Objective, train_part: Examples, held_out: Examples | None) -> None:
+    """Nothing; raises ConfigError where these examples are not enough for the objective: it is tried on the first, on made-up log-probs."""
+    name, first = config.objective, [train_part[0]]
+    made_up = torch.full((len(first[0].completions),), -1.0, dtype=torch.float64)
+    given: list[Any] = [viewed(made_up, first, reads=reads_of(name), prompts=made_up[:1])]
+    if catalogue.needs_reference(name):
+        given.append(viewed(made_up, first, reads=reads_of(name)))
+    if catalogue.needs_baseline(name):
+        given.append(made_up.new_zeros(()))
+        for part in (train_part, held_out):
+            if part is not None:
+                require_two(len(part), config.pairs_per_step)
+    objective(*given)
 
 
 def objective_options(config: TrainConfig) -> dict[str, Any]:
     """Every option of the objective with its value: what was given, else the default in its signature."""
     defaults = {option.name: option.default for option in catalogue.objective_options(config.objective)}
     return {**defaults, **config.objective_options}
-
-
-def checked_data(
-    config: TrainConfig, paths: Sequence[str], tokenizer: Any, *, max_length: int, template: Template | None = None
-) -> CheckedData:
-    """All rows of `paths` checked and tokenized in one pass, by `template` where one is resolved. Raises DataError naming file and line."""
-    data = check_data(
-        paths,
-        tokenizer=tokenizer,
-        template=template or config.template,
-        columns=parse_columns(config.columns) if config.columns else None,
-        max_length=max_length,
-        overlong=cast(Overlong, config.overlong),
-        max_bad_rows=config.max_bad_rows,
-        pair_labelled=config.pair_labelled,
-        reads=reads_of(config.objective),
-    )
-    data.raise_if_errors()
-    return data
-
-
-def store_and_template(data: CheckedData) -> tuple[TokenStore, Template]:
-    """The tokenized pairs and the template of data that were checked with a tokenizer."""
-    assert data.store is not None, "checked without a tokenizer"
-    assert data.template is not None, "checked without a tokenizer"
-    return data.store, data.template
-
-
-def split_pairs(config: TrainConfig, data: CheckedData, held: CheckedData | None) -> tuple[Part, Part | None]:
-    """Training and held-out pairs: from two sources, or a seeded share of one. Raises ConfigError when nothing is left to train on."""
-    store, _ = store_and_template(data)
-    num = len(store)
-    if held is not None:
-        held_store, _ = store_and_template(held)
-        return Part(store, range(num)), Part(held_store, range(len(held_store)))
-    num_held = round(config.holdout * num) if 0 < config.holdout < 1 else int(config.holdout)
-    if not num_held:
-        return Part(store, range(num)), None
-    if num_held >= num:
-        raise ConfigError(f"holdout takes {num_held} of {num} pairs and leaves none to train on", fix="hold out fewer")
-    # A stream of its own: the order of training pairs must not depend on how many are held out.
-    order = np.random.default_rng([config.seed, 2**32]).permutation(num)
-    return Part(store, np.sort(order[num_held:]).tolist()), Part(store, np.sort(order[:num_held]).tolist())
 
 
 def load_body(prepared: Prepared, checkpoint: Path | None, say: Say) -> Any:
@@ -282,28 +244,3 @@ def _say_plan(config: TrainConfig, options: Mapping[str, Any], run_plan: Plan, p
         f"({run_plan.max_steps / run_plan.steps_per_epoch:.3g} epochs), up to {run_plan.tokens_per_micro_batch:,} tokens at once"
     )
     say(f"dtype        {str(precision.dtype).removeprefix('torch.')} ({precision.reason})")
-
-
-def split_report(data: CheckedData, held: CheckedData | None, train_part: Part, held_out: Part | None) -> dict[str, Any]:
-    """What data_report.json says: the check of the training data, how it was split, and the check of the held-out data."""
-    report: dict[str, Any] = {**data.report.as_dict(), "trained_on": len(train_part), "held_out": len(held_out) if held_out else 0}
-    if held is not None:
-        report["eval_data"] = held.report.as_dict()
-        report["held_out_prompts_also_trained_on"] = count_overlap(data, held)
-    return report
-
-
-def say_data(report: Mapping[str, Any], data: CheckedData, say: Say) -> None:
-    """One line on the data, one on the template, one for each kind of row dropped or warned about."""
-    say(f"data         {report['rows']:,} rows, {report['pairs']:,} pairs, shape {report['shape']}")
-    held = f"{report['held_out']:,} held out" if report["held_out"] else "none held out (--holdout 0.05, or --eval-data FILE)"
-    say(f"pairs        {report['trained_on']:,} to train on, {held}")
-    _, template = store_and_template(data)
-    say(f"template     {template.description}")
-    for note in template.notes:
-        say(f"note         {note}")
-    for severity in ("dropped", "warnings"):
-        for kind, num in report[severity].items():
-            say(f"{'dropped' if severity == 'dropped' else 'warning':<13}{num:,} x {kind}")
-    if report.get("held_out_prompts_also_trained_on"):
-        say(f"warning      {report['held_out_prompts_also_trained_on']:,} held-out prompts are also in the training data")

@@ -14,7 +14,8 @@ import torch
 from orpo.core.tokens import Examples
 from orpo.engine.paths import Path as EnginePath
 from orpo.objectives import catalogue
-from orpo.pipeline.prepare import Prepared, reads_of
+from orpo.pipeline.prepare import Prepared
+from orpo.pipeline.run_data import reads_of
 from orpo.training import models
 from orpo.training.assemble import head_bytes
 from orpo.training.beside import Beside, MismatchedPairs

@@ -1,0 +1,95 @@
+"""The data of a run: checked as its objective reads them, split into training and held-out examples, and said in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from orpo.core.records import Reads
+from orpo.data.checks import CheckedData, check_data, count_overlap
+from orpo.data.columns import parse_columns
+from orpo.data.limits import Overlong
+from orpo.data.store import TokenStore
+from orpo.data.templates import Template
+from orpo.errors import ConfigError
+from orpo.objectives import catalogue
+from orpo.pipeline.part import Part
+from orpo.training.config import TrainConfig
+
+Say = Callable[[str], None]
+
+
+def checked_data(
+    config: TrainConfig, paths: Sequence[str], tokenizer: Any, *, max_length: int, template: Template | None = None
+) -> CheckedData:
+    """All rows of `paths` checked and tokenized in one pass, by `template` where one is resolved. Raises DataError naming file and line."""
+    data = check_data(
+        paths,
+        tokenizer=tokenizer,
+        template=template or config.template,
+        columns=parse_columns(config.columns) if config.columns else None,
+        max_length=max_length,
+        overlong=cast(Overlong, config.overlong),
+        max_bad_rows=config.max_bad_rows,
+        pair_labelled=config.pair_labelled,
+        reads=reads_of(config.objective),
+    )
+    data.raise_if_errors()
+    return data
+
+
+def reads_of(objective: str) -> Reads:
+    """What the data of `objective` are checked and tokenized as."""
+    reads = catalogue.reads(objective)
+    return "pairs" if reads == "scores" else reads
+
+
+def store_and_template(data: CheckedData) -> tuple[TokenStore, Template]:
+    """The tokenized pairs and the template of data that were checked with a tokenizer."""
+    assert data.store is not None, "checked without a tokenizer"
+    assert data.template is not None, "checked without a tokenizer"
+    return data.store, data.template
+
+
+def split_pairs(config: TrainConfig, data: CheckedData, held: CheckedData | None) -> tuple[Part, Part | None]:
+    """Training and held-out pairs: from two sources, or a seeded share of one. Raises ConfigError when nothing is left to train on."""
+    store, _ = store_and_template(data)
+    num = len(store)
+    if held is not None:
+        held_store, _ = store_and_template(held)
+        return Part(store, range(num)), Part(held_store, range(len(held_store)))
+    num_held = round(config.holdout * num) if 0 < config.holdout < 1 else int(config.holdout)
+    if not num_held:
+        return Part(store, range(num)), None
+    if num_held >= num:
+        raise ConfigError(f"holdout takes {num_held} of {num} pairs and leaves none to train on", fix="hold out fewer")
+    # A stream of its own: the order of training pairs must not depend on how many are held out.
+    order = np.random.default_rng([config.seed, 2**32]).permutation(num)
+    return Part(store, np.sort(order[num_held:]).tolist()), Part(store, np.sort(order[:num_held]).tolist())
+
+
+def split_report(data: CheckedData, held: CheckedData | None, train_part: Part, held_out: Part | None) -> dict[str, Any]:
+    """What data_report.json says: the check of the training data, how it was split, and the check of the held-out data."""
+    report: dict[str, Any] = {**data.report.as_dict(), "trained_on": len(train_part), "held_out": len(held_out) if held_out else 0}
+    if held is not None:
+        report["eval_data"] = held.report.as_dict()
+        report["held_out_prompts_also_trained_on"] = count_overlap(data, held)
+    return report
+
+
+def say_data(report: Mapping[str, Any], data: CheckedData, say: Say) -> None:
+    """One line on the data, one on the template, one for each kind of row dropped or warned about."""
+    say(f"data         {report['rows']:,} rows, {report['pairs']:,} {data.report.noun}s, shape {report['shape']}")
+    held = f"{report['held_out']:,} held out" if report["held_out"] else "none held out (--holdout 0.05, or --eval-data FILE)"
+    say(f"{'pairs' if data.report.noun == 'pair' else 'examples':<13}{report['trained_on']:,} to train on, {held}")
+    _, template = store_and_template(data)
+    say(f"template     {template.description}")
+    for note in template.notes:
+        say(f"note         {note}")
+    for severity in ("dropped", "warnings"):
+        for kind, num in report[severity].items():
+            say(f"{'dropped' if severity == 'dropped' else 'warning':<13}{num:,} x {kind}")
+    if report.get("held_out_prompts_also_trained_on"):
+        say(f"warning      {report['held_out_prompts_also_trained_on']:,} held-out prompts are also in the training data")
