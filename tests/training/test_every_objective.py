@@ -104,6 +104,8 @@ def test_losses_and_weights_are_those_of_single_rows_over_an_epoch(
     with torch.no_grad():
         held_pairs = [beside.mismatched.held_out[i] for i in range(7)] if beside.mismatched else []
         assert evaluated == pytest.approx(float(step_by_hand(name, body, reference, held_out, held_pairs)), abs=1e-6, rel=1e-6)
+    if beside.mismatched:
+        assert max(row["kl"] for row in history if "kl" in row) > 1, "a baseline that counts"
     for step, logged in enumerate(row["loss"] for row in history if "loss" in row):
         pairs = mismatched_of(beside.mismatched.train, step) if beside.mismatched else []
         loss = step_by_hand(name, body, reference, visited(store, step), pairs)
