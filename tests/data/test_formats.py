@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orpo.core.records import Message, PreferencePair, Source
+from orpo.core.records import LabelledAnswer, Message, PreferencePair, Ranking, Source
 from orpo.data.columns import ROLES
 from orpo.data.formats import SHAPES, Shape, detect_shape, read_pairs
 from orpo.data.row import Problem, Row
@@ -218,3 +218,28 @@ def test_an_error_in_a_mapped_column_names_the_column_of_the_file() -> None:
     shape = detect_shape(rows, columns={"prompt": "question", "chosen": "good", "rejected": "bad"})
     problem = shape.to_pairs(rows[1])[0]
     assert str(problem).startswith("pairs.jsonl:2: column 'bad' (as rejected) is missing; columns found: question, good")
+
+
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.holds == "rankings"], ids=lambda shape: shape.name)
+def test_rows_of_a_ranked_shape_are_rankings_whose_ends_are_the_pair(shape: Shape) -> None:
+    for row in fixture_rows(shape.name):
+        (ranking, *_), (pair, *_) = shape.to_records(row), shape.to_pairs(row)
+        assert isinstance(ranking, Ranking)
+        assert isinstance(pair, PreferencePair)
+        ends = (ranking.prompt, ranking.completions[0], ranking.completions[-1], ranking.source, ranking.tools, ranking.metadata)
+        assert ends == (pair.prompt, pair.chosen, pair.rejected, pair.source, pair.tools, pair.metadata)
+        assert list(ranking.scores) == sorted(ranking.scores, reverse=True)
+
+
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape.is_labelled], ids=lambda shape: shape.name)
+def test_rows_of_a_labelled_shape_are_the_answers_that_its_pairs_are_made_of(shape: Shape) -> None:
+    rows = fixture_rows(shape.name)
+    answers = {item.source.number: item for row in rows for item in shape.to_records(row) if isinstance(item, LabelledAnswer)}
+    assert [*answers] == [row.source.number for row in rows]
+    pairs = [item for item in read_pairs(shape, lambda: rows, pair_labelled=True) if isinstance(item, PreferencePair)]
+    assert pairs
+    for pair in pairs:
+        good = answers[pair.source.number]
+        bad = answers[int(pair.metadata["rejected_source"].rpartition(":")[2])]
+        assert (good.prompt, good.completion, good.is_desirable) == (pair.prompt, pair.chosen, True)
+        assert (bad.prompt, bad.completion, bad.is_desirable) == (pair.prompt, pair.rejected, False)

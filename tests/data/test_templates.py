@@ -6,6 +6,7 @@ import pytest
 
 from orpo.core.tokens import TokenizedExample
 from orpo.data.control_text import ControlText
+from orpo.data.example import as_example
 from orpo.data.rendering import Renderer
 from orpo.data.templates import resolve_template, tokenizer_fingerprint
 from orpo.data.time_budget import OverTimeError, TimeBudget
@@ -132,10 +133,10 @@ def test_a_template_that_never_ends_on_some_rows_makes_problems_of_those_and_giv
     template = resolve(byte_tokenizer)
     renderer = Renderer(byte_tokenizer, template, ControlText(byte_tokenizer), seconds_per_row=0.2)
     with renderer.budget() as budget:
-        kinds = [getattr(renderer.rendered(chat_pair(text, "b", "c"), budget), "kind", "text") for text in ("a", "x", "a", "x")]
+        kinds = [getattr(renderer.rendered(as_example(chat_pair(text, "b", "c")), budget), "kind", "text") for text in ("a", "x", "a", "x")]
         assert kinds == ["text", "template-too-slow", "text", "template-too-slow"]
         with pytest.raises(ConfigError, match=r"^data.jsonl:9: .*3 rows took too long"):
-            renderer.rendered(chat_pair("x", "b", "c", line=9), budget)
+            renderer.rendered(as_example(chat_pair("x", "b", "c", line=9)), budget)
 
 
 def test_a_template_that_blows_a_row_up_is_an_error_of_the_row(byte_tokenizer, chat_pair):
