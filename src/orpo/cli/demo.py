@@ -51,9 +51,10 @@ def figures_table(sections: Mapping[str, Any]) -> Table:
     for header in ("", "before", "after"):
         table.add_column(header, header_style="dim", justify="left" if not header else "right")
     before, after = sections["evaluation"]["before"], sections["evaluation"]["after"]
-    table.add_row(
-        "held-out accuracy", *(interval(part["accuracy"], part["accuracy_low"], part["accuracy_high"]) for part in (before, after))
-    )
+    if "accuracy" in before:  # not of an objective on single answers
+        table.add_row(
+            "held-out accuracy", *(interval(part["accuracy"], part["accuracy_low"], part["accuracy_high"]) for part in (before, after))
+        )
     oracle = sections["oracle"]
     table.add_row(
         "oracle's score of replies", *(interval(oracle[w]["score"], oracle[w]["low"], oracle[w]["high"]) for w in ("before", "after"))

@@ -69,7 +69,10 @@ class MemoryNeed:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a step shares memory with. `dtype` is that of matrix products; `data` and `process` are bytes that are there already."""
+    """What a step shares memory with. `dtype` is that of matrix products; `data` and `process` are bytes that are there already.
+
+    With `keeps_copy` the model as it was before training is in memory as well, in `dtype`.
+    """
 
     dtype: torch.dtype
     optimizer: str
@@ -78,6 +81,7 @@ class Surroundings:
     process: int = 0
     data: int = 0
     chunk_bytes: int = CHUNK_BYTES
+    keeps_copy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class MemoryModel:
         earlier = total if accumulates else total - gradient_bytes(sizes)
         head_gradient = 4 * sizes.vocabulary * sizes.hidden if sizes.head_is_trained else 0
         base = MemoryNeed(
-            weights=sizes.weight_bytes,
+            weights=sizes.weight_bytes + (sizes.num_parameters * around.dtype.itemsize if around.keeps_copy else 0),
             gradients=0,
             optimizer=optimizer_bytes(sizes, around.optimizer),
             activations=0,

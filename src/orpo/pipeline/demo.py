@@ -29,7 +29,8 @@ SETTINGS: dict[str, Any] = {
 }
 """Chosen for a model of 1-2 M parameters; the learning rate is far above what a real model needs."""
 
-BETA = 0.5
+OPTIONS: dict[str, dict[str, Any]] = {"orpo": {"beta": 0.5}, "pro": {"temperature": "one"}}
+"""Options of objectives; the pairs of the world have no scores that answers were ranked by."""
 
 
 def run_demo(
@@ -53,7 +54,7 @@ def run_demo(
         "seed": seed,
         "output_dir": output_dir,
         **SETTINGS,
-        **({"beta": BETA} if objective == "orpo" else {}),
+        **OPTIONS.get(objective, {}),
         **(settings or {}),
     }
     resolved = resolve_config(file=None, flags={name: value for name, value in flags.items() if value is not None})

@@ -27,9 +27,11 @@ from orpo.engine.memory import (
 )
 from orpo.engine.memory_free import process_bytes
 from orpo.engine.packed import chunk_bytes_for
+from orpo.objectives.catalogue import needs_reference
 from orpo.training import models
 from orpo.training.assemble import Plan, enable_checkpointing
 from orpo.training.config import TrainConfig
+from orpo.training.config_fields import reference_way
 
 NO_DOUBT = 2.0
 """A run that fits this many times by a rough estimate fits."""
@@ -118,6 +120,7 @@ class Wanted:
             num_ranks=self.num_ranks,
             chunk_bytes=chunk_bytes_for(self.longest, vocabulary, self.device),
             process=process_bytes(self.device),
+            keeps_copy=needs_reference(self.config.objective) and reference_way(self.config) == "copy",
             data=0 if self.device == "cuda" else 4 * int(self.parts.sum()),
         )
 

@@ -34,6 +34,7 @@ DAMAGED_PREFIX = "damaged-"
 # Canonical decimal: `checkpoint-007` and `checkpoint-keep-me` are someone else's folders.
 _CHECKPOINT = re.compile(r"checkpoint-(0|[1-9][0-9]{0,17})")
 _RUN_ID = re.compile(r"[0-9a-f]{12}")
+_REFERENCE = re.compile(r"reference-[0-9a-f]{16}\.logps")
 _LONGEST_SLUG = 60
 
 
@@ -59,6 +60,16 @@ def checkpoint_paths(run_dir: Path) -> list[tuple[int, Path]]:
 def is_run_id(text: str) -> bool:
     """True for the 12 hex digits that name a run."""
     return _RUN_ID.fullmatch(text) is not None
+
+
+def reference_name(fingerprint: str) -> str:
+    """What a table of reference log-probs is called, by the hex digits of what it is of."""
+    return f"reference-{fingerprint[:16]}.logps"
+
+
+def is_reference_name(name: str) -> bool:
+    """True for the name of a table of reference log-probs."""
+    return _REFERENCE.fullmatch(name) is not None
 
 
 def staging_name(run_id: str, step: int) -> str:

@@ -14,6 +14,7 @@ from orpo.runs.names import (
     checkpoint_paths,
     checkpoint_step,
     deleting_name,
+    is_reference_name,
 )
 from orpo.runs.run_id import read_run_id
 from orpo.runs.storage import fsync_directory, storage_errors
@@ -75,6 +76,6 @@ def _remove(path: Path) -> None:
 
 def _is_leftover(name: str, run_id: str | None) -> bool:
     if temporary := re.fullmatch(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{8}-(.+)", name):
-        return temporary.group(1) in WRITTEN_UNDER_LOCK
+        return temporary.group(1) in WRITTEN_UNDER_LOCK or is_reference_name(temporary.group(1))
     prefixes = (f"{STAGING_PREFIX}{run_id}-", f"{DELETING_PREFIX}{run_id}-") if run_id else ()
     return any(name.startswith(prefix) and checkpoint_step(name.removeprefix(prefix)) is not None for prefix in prefixes)

@@ -22,6 +22,7 @@ from orpo.core.tokens import Examples, TokenizedExample
 from orpo.engine.batching import in_order
 from orpo.runs.atomic import write_bytes_atomic
 from orpo.runs.jsontext import canonical, read_strictly
+from orpo.runs.names import reference_name
 from orpo.runs.storage import storage_errors
 from orpo.training.ranks import from_first
 from orpo.training.references import Totals
@@ -70,7 +71,7 @@ def table_totals(
     where the table cannot be written; a crash meanwhile leaves the old file, or none.
     """
     scope = scope_of(examples, facts)
-    path = folder / f"reference-{scope.fingerprint[:16]}.logps"
+    path = folder / reference_name(scope.fingerprint)
     found, why = from_first(lambda: read_table(path, scope))
     if found is not None:
         say(f"reference    {scope.num:,} completions read from {path}")
