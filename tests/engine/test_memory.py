@@ -131,6 +131,13 @@ def test_weights_gradients_and_optimizer_are_those_counted_by_hand(optimizer: st
     assert need.peak_bytes == sum(need.parts.values())
 
 
+def test_a_frozen_copy_is_counted_in_the_dtype_of_products() -> None:
+    alone = modelled().need(4096, checkpointing=False)
+    for dtype, itemsize in ((torch.float32, 4), (torch.bfloat16, 2)):
+        beside = modelled(dtype=dtype, keeps_copy=True).need(4096, checkpointing=False)
+        assert beside.weights - alone.weights == itemsize * NUM
+
+
 def test_adafactor_keeps_one_number_per_row_and_column() -> None:
     norms = (2 * LAYERS + 1) * HIDDEN
     layer = 4 * HIDDEN + 2 * (HIDDEN + KEYS) + 3 * (HIDDEN + WIDE)

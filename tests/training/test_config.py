@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orpo.errors import ConfigError
-from orpo.objectives.catalogue import PRESETS, objective_options
+from orpo.objectives.catalogue import PRESETS, needs_reference, objective_options
 from orpo.training import config_check
 from orpo.training.config import TrainConfig, check_config, resolve_config, to_yaml
 from orpo.training.config_fields import FIELDS, OPTIMIZERS, SCHEDULERS, TRACKERS, option_names
@@ -192,6 +192,12 @@ def _consistent(chosen: dict[str, Any]) -> dict[str, Any]:
     objective = chosen.get("objective", "orpo")
     unwanted |= option_names() - {option.name for option in objective_options(objective)}
     unwanted |= set() if objective == "orpo" else {"preset"}
+    unwanted |= {"pairs_per_step"} if objective == "kto" and chosen.get("pairs_per_step", 8) < 2 else set()
+    with_adapters = bool(chosen.get("use_peft"))
+    if not needs_reference(objective) or (chosen.get("reference") == "adapter" and not with_adapters):
+        unwanted |= {"reference", "reference_cache"}
+    elif chosen.get("reference", "auto") in (("adapter", "copy", "auto") if with_adapters else ("adapter", "copy")):
+        unwanted |= {"reference_cache"}
     return {name: value for name, value in chosen.items() if name not in unwanted}
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -56,8 +58,8 @@ def beside_for(name: str, body: Any, reference: Any, store: Sequence[TokenizedEx
     references = References.live(live_totals(reference, **live))  # type: ignore[arg-type]
     if not needs_baseline(name):
         return Beside(kind, references)
-    train = mismatched_in_steps(store, pairs_per_step=PAIRS_PER_STEP, seed=SEED, num_steps=99, longest=99)
-    held = mismatched_once(held_out, seed=SEED, longest=99)
+    train = mismatched_in_steps(store, pairs_per_step=PAIRS_PER_STEP, seed=SEED, num_steps=99, longest=999)
+    held = mismatched_once(held_out, seed=SEED, longest=999)
     return Beside(kind, references, MismatchedPairs(live_totals(body, **live), train, held))  # type: ignore[arg-type]
 
 
@@ -149,3 +151,27 @@ def test_starts_lie_where_completions_do(drawn: Callable[..., list[TokenizedExam
     examples = drawn(6, "labelled")
     starts = completion_starts(examples)
     assert [end - start for start, end in pairwise(starts)] == [len(e.completions) for e in examples]
+
+
+@pytest.mark.parametrize("name", ["dpo", "kto"])
+def test_the_largest_micro_batch_is_rehearsed_with_all_it_reads_and_changes_nothing(
+    name: str, build: Callable[..., Any], tiny_body: Callable[..., Any], drawn: Callable[..., list[TokenizedExample]]
+) -> None:
+    """The last of six steps, each of one micro-batch, is much the largest: it is tried before the second."""
+    store = drawn(24, reads(name))
+    last = step_pairs(len(store), PAIRS_PER_STEP, seed=SEED, step=5)[0]
+    store[last] = replace(store[last], prompt_ids=np.resize(store[last].prompt_ids, 300))
+    found = []
+    for rehearses in (True, False):
+        body = tiny_body()
+        beside = beside_for(name, body, tiny_body(1), store, store)
+        trainer = build(body, bound(name, {}), store, beside=beside, max_steps=6, tokens_per_micro_batch=999, learning_rate=1e-3)
+        trainer.has_rehearsed = not rehearses
+        seen: list[int] = []
+        trainer.model.register_forward_pre_hook(lambda module, inputs, seen=seen: seen.append(sum(e.num_tokens for e in inputs[0])))
+        trainer.train()
+        trainer.model.release()
+        assert len(seen) == 6 + rehearses
+        assert (seen[1] == max(seen)) == rehearses
+        found.append([row["loss"] for row in trainer.state.log_history if "loss" in row])
+    assert found[0] == found[1]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from orpo.core.logps import CompletionLogps, PairLogps
+from orpo.core.logps import CompletionLogps, LabelledLogps, PairLogps, RankedLogps
 from orpo.core.records import Source
 from orpo.core.tokens import TokenizedExample
 from orpo.errors import NotFiniteError
@@ -27,6 +27,25 @@ def logps(chosen: list[float]) -> PairLogps:
     part = CompletionLogps(torch.tensor(chosen), torch.ones(len(chosen)))
     fine = CompletionLogps(torch.full((len(chosen),), -1.0), torch.ones(len(chosen)))
     return PairLogps(chosen=part, rejected=fine, prompt=fine)
+
+
+def test_labelled_answers_and_rankings_are_saved_by_the_number_of_the_answer() -> None:
+    ids = np.array([1, 2], dtype=np.int32)
+    examples = [TokenizedExample(ids, (ids,) * num, Source("answers.jsonl", num), (True,) * num) for num in (1, 3)]
+    flat = CompletionLogps(torch.tensor([-1.0, -2.0, math.nan, -4.0]), torch.ones(4))
+    table = CompletionLogps(torch.tensor([[-1.0, 0.0, 0.0], [-2.0, math.nan, -4.0]]), torch.ones(2, 3))
+    for logps in (LabelledLogps(flat, torch.ones(4, dtype=torch.bool)), RankedLogps(table, None)):
+        saved = Saved()
+        guard = FiniteGuard(saved)
+        guard.begin(0, examples)
+        guard.saw(examples, logps)
+        guard.end(torch.tensor(math.nan))
+        assert guard.must_skip(1.0)
+        assert saved[0]["suspects"] == ["answers.jsonl:3"]
+        assert [pair["logps"] for pair in saved[0]["pairs"]] == [
+            {"completion 1": "-1.0"},
+            {"completion 1": "-2.0", "completion 2": "nan", "completion 3": "-4.0"},
+        ]
 
 
 class Saved(list[dict[str, Any]]):
