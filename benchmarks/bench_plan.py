@@ -98,7 +98,7 @@ def train(case: Case, num_steps: int = 3) -> None:
     from orpo.core.loss import step_loss
     from orpo.core.records import Source
     from orpo.core.tokens import TokenizedExample, unit_counts
-    from orpo.engine.model import PairLogpsModel
+    from orpo.engine.model import LogpsModel
     from orpo.engine.paths import Path as EnginePath
     from orpo.objectives import catalogue
 
@@ -106,7 +106,7 @@ def train(case: Case, num_steps: int = 3) -> None:
     objective = catalogue.bound("orpo", {})
     body = built(case, case.checkpointing)
     body.train()
-    model = PairLogpsModel(body, path=EnginePath.SHARED, with_prompt=False, chunk_bytes=chunk_bytes(case))
+    model = LogpsModel(body, path=EnginePath.SHARED, with_prompt=False, chunk_bytes=chunk_bytes(case))
     optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], fused=True)
     prompt, answer = case.row_length // 2, case.row_length // 4
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orpo.core.records import LabelledAnswer, Message, PreferencePair, Ranking, Source
+from orpo.core.records import Message, PreferencePair, Source
 from orpo.core.tokens import TokenizedExample
 from orpo.data.example import as_example
 from orpo.data.row import Problem
@@ -70,30 +70,6 @@ def test_wherever_a_text_is_cut_its_ids_are_those_of_the_whole_and_the_completio
         assert row == [*tokenizer(prompt + answer)["input_ids"], tokenizer.eos_token_id]
         assert tokenizer.decode(ids[:-1]).strip().endswith(answer.strip())
     assert result.prompt_ids.tolist() == tokenizer(prompt)["input_ids"][: len(result.prompt_ids)]
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.text("ab th\nqu. ", max_size=12), st.lists(st.text("ab th\nqu. ", min_size=1, max_size=12), min_size=1, max_size=4, unique=True))
-def test_any_number_of_answers_share_a_prompt_and_have_the_ids_of_the_whole_text(tokenizer, prompt, texts):
-    source = Source("x", 1)
-    scores = tuple(-float(number) for number in range(len(texts)))
-    record = Ranking(prompt, tuple(texts), source, scores) if len(texts) > 1 else LabelledAnswer(prompt, texts[0], True, source)
-    result = tokenize_record(record, tokenizer, raw(tokenizer))
-    if isinstance(result, Problem):
-        assert not all(text.strip() for text in texts)
-        return
-    assert (result.scores, result.labels) == ((scores, ()) if len(texts) > 1 else ((), (True,)))
-    for row, ids, text in zip(rows(result), result.completions, texts, strict=True):
-        assert row == [*tokenizer(prompt + text)["input_ids"], tokenizer.eos_token_id]
-        assert tokenizer.decode(ids[:-1]).strip().endswith(text.strip())
-    assert result.prompt_ids.tolist() == tokenizer(prompt)["input_ids"][: len(result.prompt_ids)]
-
-
-def test_a_generation_prompt_that_a_full_row_does_not_repeat_ends_the_prompt_before_it_also_beside_a_single_answer(byte_tokenizer):
-    record = LabelledAnswer((Message("user", "What?"),), (Message("assistant", "<think"),), False, Source("x", 1))
-    item = example(record, byte_tokenizer, own(byte_tokenizer, THINKING))
-    assert byte_tokenizer.decode(item.prompt_ids) == "<|im_start|>user\nWhat?<|im_end|><|im_start|>assistant\n"
-    assert (answers(item, byte_tokenizer), item.labels) == (["<think<|im_end|>"], (False,))
 
 
 def test_the_completion_decodes_to_the_answer_and_eos(byte_tokenizer, text_pair):

@@ -17,7 +17,7 @@ from orpo.core.logps import PairLogps
 from orpo.core.records import Source
 from orpo.core.tokens import TokenizedExample
 from orpo.engine.dropout import disable_dropout
-from orpo.engine.model import PairLogpsModel
+from orpo.engine.model import LogpsModel
 from orpo.engine.paths import Path
 from orpo.engine.plain import pair_logps
 from orpo.engine.startup_check import largest_difference
@@ -257,7 +257,7 @@ def with_gradients(body: nn.Module, compute: Callable[[], PairLogps]) -> tuple[P
 def assert_equals_plain(body: Any, path: Path, pairs: Sequence[TokenizedExample] = PAIRS) -> None:
     """Log-probs and the gradient of every parameter are those of single rows through the model's own forward."""
     oracle, expected = with_gradients(body, lambda: pair_logps(body, pairs))
-    engine = PairLogpsModel(body, path=path)
+    engine = LogpsModel(body, path=path)
     try:
         found, gradients = with_gradients(body, lambda: engine(pairs))
     finally:

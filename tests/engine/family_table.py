@@ -8,7 +8,7 @@ import torch
 import transformers
 from families import NOT_TRIED, tiny_config, tiny_model
 
-from orpo.engine.model import PairLogpsModel
+from orpo.engine.model import LogpsModel
 from orpo.engine.paths import Path
 from orpo.engine.plain import pair_logps
 from orpo.engine.startup_check import check_pairs, choose_path, largest_difference
@@ -41,7 +41,7 @@ def family_row(family: str) -> Row:
     except ConfigError:
         return Row(family, "refused", ("not causal as its config comes: tokens see those after them",))
     pairs = check_pairs(body, longest=200)
-    engine = PairLogpsModel(body, path=choice.path)
+    engine = LogpsModel(body, path=choice.path)
     with torch.no_grad():
         oracle = pair_logps(body, pairs)
         difference = largest_difference(engine(pairs), oracle)

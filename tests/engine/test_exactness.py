@@ -21,7 +21,7 @@ from orpo.core.tokens import TokenizedExample, unit_counts
 from orpo.engine.batching import micro_batches
 from orpo.engine.body import causal_model, switch_back, switch_to_packs
 from orpo.engine.layout import common_prefix, pack
-from orpo.engine.model import PairLogpsModel
+from orpo.engine.model import LogpsModel
 from orpo.engine.packed import packed_hidden, packed_sums
 from orpo.engine.paths import Path
 from orpo.engine.views import logps_of
@@ -59,7 +59,7 @@ def objective(preset: str) -> Callable[[PairLogps], Loss]:
 
 
 def whole_step(
-    model: PairLogpsModel, cut: Sequence[Sequence[TokenizedExample]], *, preset: str, hinted: bool
+    model: LogpsModel, cut: Sequence[Sequence[TokenizedExample]], *, preset: str, hinted: bool
 ) -> tuple[float, dict[str, Tensor]]:
     """Loss of one step made of the micro-batches `cut`, and its gradient for every parameter, as the trainer makes them."""
     counts = unit_counts([example for members in cut for example in members])
@@ -98,12 +98,12 @@ def stepped() -> Any:
 @functools.cache
 def oracle(preset: str) -> tuple[float, dict[str, Tensor]]:
     """Loss and gradients of one step of PAIRS, from single rows."""
-    return whole_step(PairLogpsModel(stepped(), path=Path.PLAIN), [PAIRS], preset=preset, hinted=False)
+    return whole_step(LogpsModel(stepped(), path=Path.PLAIN), [PAIRS], preset=preset, hinted=False)
 
 
 def assert_same_step(cut: Sequence[Sequence[TokenizedExample]], *, path: Path, preset: str, hinted: bool, rows: int) -> None:
     """PAIRS cut into the micro-batches `cut`, with a head that holds `rows` rows of logits, make the oracle's step."""
-    model = PairLogpsModel(stepped(), path=path, with_prompt=preset == "trl", chunk_bytes=rows * VOCABULARY * 4)
+    model = LogpsModel(stepped(), path=path, with_prompt=preset == "trl", chunk_bytes=rows * VOCABULARY * 4)
     total, gradients = whole_step(model, cut, preset=preset, hinted=hinted)
     assert total == pytest.approx(oracle(preset)[0], abs=1e-5)
     assert len(gradients) == len(list(stepped().parameters()))
@@ -187,7 +187,7 @@ def test_edges_have_the_log_probs_and_gradients_of_single_rows(name: str, family
     body = tiny(family)
     found: dict[Path, tuple[PairLogps, dict[str, Tensor]]] = {}
     for way in (Path.PLAIN, path):
-        model = PairLogpsModel(body, path=way)
+        model = LogpsModel(body, path=way)
         logps = model([edge, drawn(4, 3, 6), edge])
         model.zero_grad()
         weighted_sum(logps).backward()
@@ -204,7 +204,7 @@ def test_the_window_of_the_edges_matters() -> None:
     """What the edges with a window rest on: without it the log-probs are others."""
     edge, _ = EDGES["all longer than the window"]
     with torch.no_grad():
-        narrow, wide = (PairLogpsModel(tiny("mistral", sliding_window=window), path=Path.SHARED)([edge]) for window in (WINDOW, None))
+        narrow, wide = (LogpsModel(tiny("mistral", sliding_window=window), path=Path.SHARED)([edge]) for window in (WINDOW, None))
     assert abs(float(narrow.rejected.mean) - float(wide.rejected.mean)) > 0.1
 
 

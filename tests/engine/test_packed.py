@@ -24,7 +24,7 @@ from orpo.engine.body import causal_model
 from orpo.engine.head_chunks import Chunk, ChunkedHead
 from orpo.engine.layout import pack
 from orpo.engine.memory_trace import LiveBytes
-from orpo.engine.model import PairLogpsModel
+from orpo.engine.model import LogpsModel
 from orpo.engine.paths import Path
 from orpo.objectives import PRESETS, bound
 
@@ -59,7 +59,7 @@ def tiny(vocabulary: int = VOCABULARY, *, lora: bool = False) -> Any:
     return get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
 
 
-def micro_batch(model: PairLogpsModel, examples: Sequence[TokenizedExample], *, hinted: bool) -> Tensor:
+def micro_batch(model: LogpsModel, examples: Sequence[TokenizedExample], *, hinted: bool) -> Tensor:
     """The loss of one micro-batch as the trainer makes it, after its backward pass."""
     counts = unit_counts(examples)
 
@@ -78,7 +78,7 @@ class TestSwitching:
     @PACKS
     @pytest.mark.parametrize("lora", [False, True])
     def test_between_a_pack_and_release_the_body_refuses_rows_without_a_layout(self, path: Path, lora: bool) -> None:
-        model = PairLogpsModel(tiny(lora=lora), path=path)
+        model = LogpsModel(tiny(lora=lora), path=path)
         micro_batch(model, PAIRS, hinted=True)
         with pytest.raises(PackedAttentionError, match="layout"):
             model.body(input_ids=torch.tensor([[3, 4, 5]]))
@@ -97,7 +97,7 @@ class TestSwitching:
             return causal_model(body).config._attn_implementation, body(input_ids=row).logits.detach(), text
 
         before = seen()
-        model = PairLogpsModel(body, path=path)
+        model = LogpsModel(body, path=path)
         with torch.no_grad():
             first = model(PAIRS)
         model.release()
@@ -110,7 +110,7 @@ class TestSwitching:
         model.release()
 
     def test_release_without_a_pack_and_release_twice_change_nothing(self) -> None:
-        model = PairLogpsModel(tiny(), path=Path.SHARED)
+        model = LogpsModel(tiny(), path=Path.SHARED)
         model.release()
         model(PAIRS)
         model.release()
@@ -119,7 +119,7 @@ class TestSwitching:
 
     @pytest.mark.parametrize("path", [Path.PADDED, Path.PLAIN])
     def test_paths_without_packs_leave_attention_alone(self, path: Path) -> None:
-        model = PairLogpsModel(tiny(), path=path)
+        model = LogpsModel(tiny(), path=path)
         micro_batch(model, PAIRS, hinted=False)
         assert model.body.config._attn_implementation == "sdpa"
 
@@ -130,7 +130,7 @@ class TestSwitching:
         body = tiny()
         row = torch.tensor([[3, 4, 5, 6]])
         logits = body(input_ids=row).logits
-        model = PairLogpsModel(body, path=path)
+        model = LogpsModel(body, path=path)
         model(PAIRS)
         body.save_pretrained(tmp_path)
         assert NAME not in json.dumps(json.loads((tmp_path / "config.json").read_text()))
@@ -139,7 +139,7 @@ class TestSwitching:
         torch.testing.assert_close(loaded(input_ids=row).logits, logits)
 
     def test_every_layer_attends_through_the_pack(self) -> None:
-        model = PairLogpsModel(tiny(), path=Path.SHARED)
+        model = LogpsModel(tiny(), path=Path.SHARED)
         model(PAIRS)
         assert model.attention_calls == model.body.config.num_hidden_layers
 
@@ -147,7 +147,7 @@ class TestSwitching:
 @pytest.mark.parametrize("lora", [False, True])
 @pytest.mark.parametrize("path", list(Path))
 def test_no_examples_give_a_zero_gradient_to_every_trained_parameter(path: Path, lora: bool) -> None:
-    model = PairLogpsModel(tiny(lora=lora), path=path)
+    model = LogpsModel(tiny(lora=lora), path=path)
     loss = step_loss(OBJECTIVE(model([], share=lambda part, _: pytest.fail("nothing to share"))), unit_counts(PAIRS))
     loss.backward()
     assert loss.item() == 0.0
@@ -161,7 +161,7 @@ def test_the_prompts_own_log_probs_are_there_only_when_asked_for(path: Path) -> 
     body = tiny()
     losses = {}
     for with_prompt in (True, False):
-        model = PairLogpsModel(body, path=path, with_prompt=with_prompt)
+        model = LogpsModel(body, path=path, with_prompt=with_prompt)
         for examples in (PAIRS, []):
             assert (model(examples).prompt is not None) == with_prompt
         model.zero_grad()
@@ -180,7 +180,7 @@ def test_a_hint_is_asked_group_by_group_and_changes_no_number(path: Path) -> Non
     found = []
     asked: list[int] = []
     for hinted in (True, False):
-        model = PairLogpsModel(body, path=path, chunk_bytes=int(most) * VOCABULARY * 4)
+        model = LogpsModel(body, path=path, chunk_bytes=int(most) * VOCABULARY * 4)
         counts = unit_counts(PAIRS)
 
         def share(part: PairLogps, _: slice, counts: dict[str, int] = counts) -> Tensor:
@@ -224,7 +224,7 @@ def test_a_hint_foretells_the_gradient_so_that_the_vocabulary_is_gone_through_on
     seen = {}
     for hinted in (True, False):
         rows.clear()
-        model = PairLogpsModel(tiny(), path=path, with_prompt=with_prompt, chunk_bytes=300 * VOCABULARY * 4)
+        model = LogpsModel(tiny(), path=path, with_prompt=with_prompt, chunk_bytes=300 * VOCABULARY * 4)
         logps = model(examples, share=(lambda part, _: step_loss(loss_of(part), counts)) if hinted else None)
         (step_loss(loss_of(logps), counts) * factor).backward()
         seen[hinted] = sum(rows)
@@ -260,7 +260,7 @@ def measured(mode: Callable[[list[nn.Parameter]], Any], way: str, num: int, voca
     """`mode` after one training micro-batch of `num` pairs."""
     hinted, lora = WAYS[way]
     body = tiny(vocabulary, lora=lora)
-    model = PairLogpsModel(body, path=path, with_prompt=False, chunk_bytes=CHUNK_ROWS * SMALL * 4)
+    model = LogpsModel(body, path=path, with_prompt=False, chunk_bytes=CHUNK_ROWS * SMALL * 4)
     examples = batch_of(num, vocabulary)
     with mode([*body.parameters(), *body.buffers()]) as watch:
         micro_batch(model, examples, hinted=hinted)

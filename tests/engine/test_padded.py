@@ -15,7 +15,7 @@ from torch import Tensor
 from orpo.core.records import Source
 from orpo.core.tokens import TokenizedExample
 from orpo.engine.layout import pack
-from orpo.engine.model import PairLogpsModel
+from orpo.engine.model import LogpsModel
 from orpo.engine.padded import MAX_PADDING, length_groups, padded_hidden
 from orpo.engine.paths import Path
 
@@ -94,7 +94,7 @@ def test_log_probs_and_gradients_are_those_of_single_rows(family: str, with_prom
     body = tiny(family)
     found: dict[Path, tuple[list[Tensor], dict[str, Tensor]]] = {}
     for path in (Path.PADDED, Path.PLAIN):
-        logps = PairLogpsModel(body, path=path, with_prompt=with_prompt, chunk_bytes=9 * VOCABULARY * 4)(PAIRS)
+        logps = LogpsModel(body, path=path, with_prompt=with_prompt, chunk_bytes=9 * VOCABULARY * 4)(PAIRS)
         parts = [part for part in (logps.chosen, logps.rejected, logps.prompt) if part is not None]
         assert len(parts) == 2 + with_prompt
         body.zero_grad()

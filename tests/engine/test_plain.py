@@ -11,7 +11,7 @@ import transformers
 
 from orpo.core.records import Source
 from orpo.core.tokens import TokenizedExample, unit_counts
-from orpo.engine.model import PairLogpsModel
+from orpo.engine.model import LogpsModel
 from orpo.engine.plain import pair_logps, row_logps
 
 
@@ -64,7 +64,7 @@ def test_pairs_do_not_touch_each_other(model: torch.nn.Module) -> None:
 
 
 def test_an_empty_share_of_a_step_gives_zero_gradients_for_every_parameter(tiny_llama: Path) -> None:
-    model = PairLogpsModel(transformers.AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32))
+    model = LogpsModel(transformers.AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32))
     logps = model([])
     assert logps.chosen.total.shape == (0,)
     logps.chosen.total.sum().backward()

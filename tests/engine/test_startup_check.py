@@ -15,7 +15,7 @@ from families import LONGEST, PAIRS, SHARING, WINDOW, assert_equals_plain, tiny_
 from orpo.engine import attention, model
 from orpo.engine.attention import LAYOUT
 from orpo.engine.layout import Layout, PackedBatch, PackedExample
-from orpo.engine.model import PairLogpsModel
+from orpo.engine.model import LogpsModel
 from orpo.engine.paths import Choice, Path
 from orpo.engine.startup_check import check_pairs, choose_path
 from orpo.errors import ConfigError
@@ -136,7 +136,7 @@ def test_dropout_in_attention_refuses_packs_and_padded_rows_train_with_it() -> N
     assert choice.path is Path.PADDED
     assert "attention dropout" in choice.refused[1][1]
     body.train()
-    engine = PairLogpsModel(body, path=choice.path)
+    engine = LogpsModel(body, path=choice.path)
     with torch.random.fork_rng():
         first, second = engine(PAIRS), engine(PAIRS)
     assert not torch.equal(first.chosen.total, second.chosen.total)

@@ -14,7 +14,7 @@ from torch import Tensor
 from orpo.core.logps import LabelledLogps, RankedLogps
 from orpo.core.records import Source
 from orpo.core.tokens import TokenizedExample
-from orpo.engine.model import PairLogpsModel
+from orpo.engine.model import LogpsModel
 from orpo.engine.paths import Path
 from orpo.engine.plain import row_logps
 from orpo.engine.views import logps_of, split, viewed
@@ -63,7 +63,7 @@ def loss_of(logps: LabelledLogps | RankedLogps) -> Tensor:
 def stepped(path: Path, reads: Any, *, hinted: bool, rows: int = 1000) -> tuple[float, dict[str, Tensor]]:
     """Loss and gradients of one micro-batch of MIXED (of its rankings where rankings are read)."""
     body = tiny()
-    model = PairLogpsModel(body, path=path, reads=reads, chunk_bytes=rows * VOCABULARY * 4)
+    model = LogpsModel(body, path=path, reads=reads, chunk_bytes=rows * VOCABULARY * 4)
     examples = MIXED if reads == "labelled" else [example for example in MIXED if len(example.completions) > 1]
     loss = loss_of(model(examples, share=(lambda part, members: loss_of(part)) if hinted else None))
     loss.backward()
@@ -93,7 +93,7 @@ def by_hand(body: Any) -> list[list[float]]:
 @pytest.mark.parametrize("path", list(Path))
 def test_labelled_answers_lie_flat_with_their_labels_and_lengths(path: Path) -> None:
     body = tiny()
-    model = PairLogpsModel(body, path=path, reads="labelled")
+    model = LogpsModel(body, path=path, reads="labelled")
     with torch.no_grad():
         logps = model(MIXED)
         totals = model.completion_totals(MIXED)
@@ -106,7 +106,7 @@ def test_labelled_answers_lie_flat_with_their_labels_and_lengths(path: Path) -> 
 
 def test_rankings_are_rows_with_zeros_behind_them() -> None:
     body = tiny()
-    model = PairLogpsModel(body, path=Path.SHARED, reads="rankings")
+    model = LogpsModel(body, path=Path.SHARED, reads="rankings")
     with torch.no_grad():
         logps = model(MIXED)
     model.release()
@@ -130,7 +130,7 @@ def test_scores_stand_where_their_completions_do() -> None:
     ("reads", "name", "shape"), [("pairs", "chosen", (0,)), ("labelled", "completion", (0,)), ("rankings", "completions", (0, 2))]
 )
 def test_a_rank_without_work_sees_empty_sums_of_every_kind(reads: Any, name: str, shape: tuple[int, ...]) -> None:
-    part = getattr(PairLogpsModel(tiny(), path=Path.SHARED, reads=reads)([]), name)
+    part = getattr(LogpsModel(tiny(), path=Path.SHARED, reads=reads)([]), name)
     assert part.total.shape == part.num_tokens.shape == shape
     assert part.total.requires_grad
 

@@ -19,7 +19,7 @@ from orpo.core.records import Source
 from orpo.core.tokens import TokenizedExample, unit_counts
 from orpo.engine.batching import step_pairs
 from orpo.engine.layout import common_prefix
-from orpo.engine.model import PairLogpsModel
+from orpo.engine.model import LogpsModel
 from orpo.engine.paths import Path as EnginePath
 from orpo.engine.precision import Precision
 from orpo.objectives import PRESETS, bound
@@ -132,7 +132,7 @@ def our_step(
     def share(part: PairLogps, _: slice = slice(None)) -> Tensor:
         return step_loss(loss_of(part), counts)
 
-    model = PairLogpsModel(body, path=path, with_prompt=reads_prompt(loss_of))
+    model = LogpsModel(body, path=path, with_prompt=reads_prompt(loss_of))
     loss = share(model(examples, share=share if hinted else None))
     found = gradients(body, loss)
     model.release()
@@ -272,12 +272,12 @@ def flat(gradient: dict[str, Tensor]) -> Tensor:
 def bf16_errors(trainer: Any, examples: list[TokenizedExample], seed: int, path: EnginePath, *, hinted: bool) -> tuple[list[float], ...]:
     """[rms error of mean log-probs, relative error of the gradient] of our way and of TRL's in bf16, against single rows in fp32."""
     truth_model, our_model, their_model = (tiny_model(seed, spread=0.15).eval() for _ in range(3))
-    truth = PairLogpsModel(truth_model, path=EnginePath.PLAIN)(examples)
+    truth = LogpsModel(truth_model, path=EnginePath.PLAIN)(examples)
     expected = log_probs(truth.chosen.mean, truth.rejected.mean)
     slope = flat(our_step(truth_model, examples, "trl", path=EnginePath.PLAIN, hinted=False)[1])
 
     with torch.autocast("cpu", torch.bfloat16):
-        model = PairLogpsModel(our_model, path=path)
+        model = LogpsModel(our_model, path=path)
         ours = model(examples)
         model.release()
         our_slope = flat(our_step(our_model, examples, "trl", path=path, hinted=hinted)[1])

@@ -14,7 +14,7 @@ from orpo.core.logps import PairLogps
 from orpo.core.loss import Loss, step_loss
 from orpo.core.records import Source
 from orpo.core.tokens import TokenizedExample, unit_counts
-from orpo.engine.model import PairLogpsModel
+from orpo.engine.model import LogpsModel
 from orpo.engine.paths import Path as EnginePath
 from orpo.objectives import PRESETS, bound
 from orpo.training.assemble import reads_prompt
@@ -53,7 +53,7 @@ def test_a_loss_that_does_not_read_the_prompt_is_the_same_without_it(tiny_llama:
     counts = unit_counts(examples)
     found = []
     for with_prompt in (True, False):
-        model = PairLogpsModel(body, path=EnginePath.SHARED, with_prompt=with_prompt)
+        model = LogpsModel(body, path=EnginePath.SHARED, with_prompt=with_prompt)
         logps = model(examples)
         assert (logps.prompt is not None) == with_prompt
         loss = objective(name)(logps)

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from orpo.core.records import Reads
 from orpo.data.data_report import DataReport
 from orpo.data.limits import OVERLONG_CHOICES
 from orpo.data.preview import preview, visible
 from orpo.errors import ConfigError
-
-_READS: Mapping[str, Reads] = {"kto": "labelled", "ulma": "labelled", "pro": "rankings"}
-"""What the objectives read that do not read pairs."""
 
 
 def run_check(
@@ -38,6 +33,7 @@ def run_check(
     """Prints the report; raises DataError (exit 3) when the data cannot be trained on."""
     from orpo.data.checks import check_data
     from orpo.data.columns import parse_columns
+    from orpo.pipeline.run_data import reads_of
 
     if overlong not in OVERLONG_CHOICES:
         raise ConfigError(f"--overlong {overlong!r} is unknown", expected=f"one of {', '.join(OVERLONG_CHOICES)}")
@@ -66,18 +62,6 @@ def run_check(
             console.print(preview(example, tokenizer))
     checked.raise_if_errors()
     console.print(f"ready: {checked.report.pairs:,} {checked.report.noun}s can be trained on", style="green", highlight=False)
-
-
-def reads_of(objective: str) -> Reads:
-    """What the objective reads. Raises ConfigError for a name that is none."""
-    from orpo.objectives.catalogue import OBJECTIVES
-
-    known = sorted({*OBJECTIVES, *_READS})
-    if objective not in known:
-        near = get_close_matches(objective, known, n=1)
-        fix = f"did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"there is no objective {objective!r}", expected=f"one of {', '.join(known)}", fix=fix)
-    return _READS.get(objective, "pairs")
 
 
 def _tokenizer_and_length(model: str, max_length: int | None) -> tuple[Any, int]:

@@ -21,7 +21,7 @@ from orpo.engine.shared_casts import SharedCasts
 from orpo.engine.views import Logps, Share, logps_of, split
 
 
-class PairLogpsModel(nn.Module):
+class LogpsModel(nn.Module):
     """Tokenized examples in, their log-probs out. `body` is a causal language model of transformers, or a PEFT model around one.
 
     `path` is what `choose_path` found; `reads` says what comes out: PairLogps, LabelledLogps or RankedLogps. A pair's prompt has log-probs

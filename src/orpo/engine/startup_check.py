@@ -19,7 +19,7 @@ from orpo.engine.body import causal_model, layer_stack
 from orpo.engine.dropout import dropout_rates
 from orpo.engine.head import token_logps
 from orpo.engine.head_of import head_of
-from orpo.engine.model import PairLogpsModel
+from orpo.engine.model import LogpsModel
 from orpo.engine.packed import CHUNK_BYTES
 from orpo.engine.paths import Choice, Path
 from orpo.engine.plain import RowLogps, pair_logps, row_logps
@@ -158,7 +158,7 @@ def _why_not(body: nn.Module, path: Path, examples: list[TokenizedExample], orac
     if path is Path.SHARED and rates:
         place, rate = next(iter(rates.items()))
         return f"dropout {rate:g} in {place} would fall on both answers alike"
-    model = PairLogpsModel(body, path=path)
+    model = LogpsModel(body, path=path)
     try:
         found = model(examples)
         calls, layers = model.attention_calls, causal_model(body).config.get_text_config().num_hidden_layers

@@ -11,7 +11,7 @@ from torch import nn
 from orpo.core.intervals import mean_interval, wilson_interval
 from orpo.core.tokens import TokenizedExample
 from orpo.engine.batching import in_order
-from orpo.engine.model import PairLogpsModel
+from orpo.engine.model import LogpsModel
 from orpo.engine.startup_check import choose_path
 
 TOKENS_AT_ONCE = 4096
@@ -61,7 +61,7 @@ def pair_scores(
     """
     training = [module for module in body.modules() if module.training]
     longest = max((len(e.prompt_ids) + len(completion) for e in examples for completion in e.completions), default=0)
-    model = PairLogpsModel(body, path=choose_path(body, longest=longest).path, with_prompt=False).eval()
+    model = LogpsModel(body, path=choose_path(body, longest=longest).path, with_prompt=False).eval()
     scores: list[PairScore] = []
     try:
         with torch.no_grad():

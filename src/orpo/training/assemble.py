@@ -15,7 +15,7 @@ from orpo.core.logps import CompletionLogps, PairLogps
 from orpo.core.loss import step_loss
 from orpo.core.tokens import UNITS, Examples
 from orpo.engine.batching import steps_per_epoch
-from orpo.engine.model import PairLogpsModel
+from orpo.engine.model import LogpsModel
 from orpo.engine.packed import chunk_bytes_for
 from orpo.engine.paths import Path as EnginePath
 from orpo.engine.precision import Precision
@@ -157,7 +157,7 @@ def build_trainer(
     beside = beside or Beside()
     settings = StepSettings(objective, lengths, costs or lengths, run_plan.pairs_per_step, run_plan.tokens_per_micro_batch, seed, beside)
     return PreferenceTrainer(
-        PairLogpsModel(
+        LogpsModel(
             body,
             path=path,
             reads=beside.reads,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from orpo.core.tokens import TokenizedExample
-from orpo.engine.model import PairLogpsModel
+from orpo.engine.model import LogpsModel
 from orpo.engine.packed import CHUNK_BYTES
 from orpo.engine.paths import Path
 
@@ -45,7 +45,7 @@ def live_totals(body: nn.Module, *, path: Path, dtype: torch.dtype, adapters: bo
 
     The body's mode, its adapters and the way it attends are afterwards what they were.
     """
-    model = PairLogpsModel(body, path=path, with_prompt=False, chunk_bytes=chunk_bytes)
+    model = LogpsModel(body, path=path, with_prompt=False, chunk_bytes=chunk_bytes)
 
     def totals(examples: Sequence[TokenizedExample], _: Sequence[int]) -> Tensor:
         with torch.no_grad(), _evaluating(body), nullcontext() if adapters else adapters_off(body), _autocast(body, dtype):

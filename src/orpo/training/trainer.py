@@ -68,7 +68,7 @@ class Progress:
 
 
 class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
-    """Trains a PairLogpsModel. `store` holds the training pairs, `eval_store` the held-out ones (or None)."""
+    """Trains a LogpsModel. `store` holds the training pairs, `eval_store` the held-out ones (or None)."""
 
     def __init__(
         self,
