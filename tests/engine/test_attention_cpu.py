@@ -89,17 +89,22 @@ def test_scores_stay_exact_under_autocast() -> None:
     assert all(torch.equal(a, b) for a, b in zip(plain, under_autocast, strict=True))
 
 
-def test_a_segments_blocks_leave_out_keys_outside_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_leave_out_keys_outside_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention_cpu, "BLOCK", 4)
     layout: Layout = Case(((5, (4, 2)),)).layout
-    whole, branch = attention_cpu._segments(layout, None)
-    assert (whole.first, whole.last, whole.shared) == (0, 9, 0)
-    assert whole.blocks == ((0, 4, 0, 4), (4, 4, 0, 8), (8, 1, 0, 9))
-    assert (branch.first, branch.last, branch.prefix, branch.shared) == (9, 11, 0, 5)
-    assert branch.blocks == ((0, 2, 0, 7),)
-    whole, branch = attention_cpu._segments(layout, 3)
-    assert whole.blocks == ((0, 4, 0, 4), (4, 4, 2, 8), (8, 1, 6, 9))
-    assert branch.blocks == ((0, 2, 3, 7),)
+    # (first and last query, keys of the prefix from and to, own keys from): rows 0-8 are prefix and first branch, 9 and 10 the second.
+    assert list(attention_cpu._blocks(layout, None)) == [(0, 4, 0, 0, 0), (4, 8, 0, 0, 0), (8, 9, 0, 0, 0), (9, 11, 0, 5, 9)]
+    assert list(attention_cpu._blocks(layout, 3)) == [(0, 4, 0, 0, 0), (4, 8, 0, 0, 2), (8, 9, 0, 0, 6), (9, 11, 3, 5, 9)]
+
+
+def test_blocks_with_about_as_many_keys_share_a_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_cpu, "BLOCK", 4)
+    layout: Layout = Case(((5, (4, 2)), (5, (4, 2)))).layout
+    batches = attention_cpu._batches(layout, None, 2, 1)
+    assert [(batch.num, batch.width) for batch in batches] == [(2, 4), (4, 8), (2, 12)]
+    assert batches is attention_cpu._batches(layout, None, 2, 1)
+    monkeypatch.setattr(attention_cpu, "CACHED_BYTES", 1)
+    assert [batch.num for batch in attention_cpu._batches(layout, 100, 2, 1)] == [1] * 8
 
 
 @pytest.mark.parametrize("value_dim", [3, 12])

@@ -75,5 +75,6 @@ def test_an_empty_share_of_a_step_gives_zero_gradients_for_every_parameter(tiny_
 
 def test_unit_counts_are_those_counted_by_hand() -> None:
     pairs = [example([5, 9, 11], [200, 31, 7], [40, 8]), example([1], [2, 3], [4])]
-    assert unit_counts(pairs) == {"pairs": 2, "chosen_tokens": 5, "prompt_and_chosen_tokens": 7}
+    labelled = dict.fromkeys(("completions", "desirable", "undesirable", "desirable_tokens"), 0)
+    assert unit_counts(pairs) == {"pairs": 2, "rankings": 2, "chosen_tokens": 5, "prompt_and_chosen_tokens": 7, **labelled}
     assert pairs[0].num_tokens == 8

@@ -24,6 +24,8 @@ from transformers import AttentionInterface
 
 from orpo.engine.attention_cpu import BLOCK, LONGEST_KEPT
 from orpo.engine.body import causal_model, layer_stack
+from orpo.engine.remade import remade_activations
+from orpo.engine.shared_casts import SharedCasts
 
 ATTENTION = "orpo_counted"
 
@@ -210,8 +212,11 @@ def _step(model: nn.Module, *, rows: int, row_length: int, dtype: torch.dtype, d
             parameter.register_post_accumulate_grad_hook(live.became_gradient)  # type: ignore[no-untyped-call]
     with warnings.catch_warnings(), live:
         warnings.simplefilter("ignore")
-        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+        casts = SharedCasts()
+        casts.attach(layer_stack(causal))
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32), remade_activations():
             hidden = layer_stack(causal)(input_ids=ids, use_cache=False).last_hidden_state
+            casts.forget()
             kept = live.now
         hidden.backward(torch.empty_like(hidden))
     return StepTrace(rows * row_length, kept, live.most_apart, live.most, live.gradients_at_most, live.made)
@@ -238,9 +243,10 @@ def _counted_attention(
     del module, attention_mask
     grouped = query.shape[1] != key.shape[1]
     out = scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped)
-    if query.device.type == "cpu" and query.shape[2] <= LONGEST_KEPT:
-        # attention_cpu.py keeps the weights of short rows: of the keys before each query, and half a block too many.
-        keys = query.shape[2] // 2 + BLOCK // 2
+    if query.device.type == "cpu":
+        # attention_cpu.py keeps the weights of blocks with few keys: of those before each query, and half a block too many.
+        num_kept = min(query.shape[2], LONGEST_KEPT)
+        keys = num_kept * (num_kept // 2 + BLOCK // 2) // query.shape[2]
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else query.dtype
         out = _Keeps.apply(out, query.new_empty(*query.shape[:3], keys, dtype=dtype))  # type: ignore[no-untyped-call]
     return out.transpose(1, 2).contiguous(), None

@@ -7,15 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from orpo.core.records import Reads
 from orpo.core.tokens import TokenizedExample
-from orpo.engine.body import causal_model, switch_back, switch_to_packs, takes_packs
+from orpo.engine.body import causal_model, layer_stack, switch_back, switch_to_packs, takes_packs
 from orpo.engine.layout import PackedBatch, pack
 from orpo.engine.packed import CHUNK_BYTES, SumsShare, packed_hidden, packed_sums
 from orpo.engine.padded import padded_hidden
 from orpo.engine.paths import Path
 from orpo.engine.plain import row_sums
+from orpo.engine.shared_casts import SharedCasts
 from orpo.engine.views import Logps, Share, logps_of, split
 
 
@@ -36,6 +38,7 @@ class LogpsModel(nn.Module):
         self.with_prompt = with_prompt and reads == "pairs"
         self.attention_calls = 0
         self._own_attention: str | None = None
+        self._casts, self._cast_hooks = SharedCasts(), list[RemovableHandle]()
 
     def forward(self, examples: Sequence[TokenizedExample], share: Share | None = None) -> Logps:
         """Log-probs of `examples`, fp64 sums with token counts. An empty sequence gives empty sums that still touch every parameter.
@@ -73,10 +76,15 @@ class LogpsModel(nn.Module):
     def _hidden(self, causal: Any, batch: PackedBatch) -> Tensor:
         if self.path is Path.PADDED:
             return padded_hidden(causal, batch)
+        # Both stay until `release`: under gradient checkpointing the layers are called again in the backward pass.
         if not takes_packs(causal):
-            # It stays switched until `release`: under gradient checkpointing the layers are called again in the backward pass.
             self._own_attention = switch_to_packs(causal)
-        hidden = packed_hidden(causal, batch)
+        if not self._cast_hooks:
+            self._cast_hooks = self._casts.attach(layer_stack(causal))
+        try:
+            hidden = packed_hidden(causal, batch)
+        finally:
+            self._casts.forget()
         self.attention_calls = batch.layout.cache.get("calls", 0)
         return hidden
 
@@ -85,6 +93,8 @@ class LogpsModel(nn.Module):
         if self._own_attention is not None:
             switch_back(causal_model(self.body), self._own_attention)
             self._own_attention = None
+        while self._cast_hooks:
+            self._cast_hooks.pop().remove()
 
     def nothing(self) -> Tensor:
         """An empty sum that is a function of every trained parameter, fp64 [0]."""
