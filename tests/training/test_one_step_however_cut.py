@@ -22,11 +22,12 @@ from orpo.engine.paths import Path as EnginePath
 
 STEPS = 6
 OPTIONS = ["--max-steps", str(STEPS), "--pairs-per-step", "8", "--learning-rate", "1e-3", "--logging-steps", "1"]
-OPTIONS += ["--dtype", "float32", "--num-samples", "0", "--beta", "0.5"]
-ORPO = ["--nll-average", "token"]
-DPO = ["--objective", "dpo", "--reference", "precomputed"]
-KTO = ["--objective", "kto", "--reference", "copy"]
-DPO_LORA = ["--objective", "dpo", "--use-peft", "--reference", "adapter"]
+OPTIONS += ["--dtype", "float32", "--num-samples", "0"]
+ORPO = ["--nll-average", "token", "--beta", "0.5"]
+DPO = ["--objective", "dpo", "--beta", "0.5", "--reference", "precomputed"]
+KTO = ["--objective", "kto", "--beta", "0.5", "--reference", "copy"]
+DPO_LORA = ["--objective", "dpo", "--beta", "0.5", "--use-peft", "--reference", "adapter"]
+REWARD = ["--objective", "reward"]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def assert_took_the_shared_path(output: str) -> None:
     assert len(re.findall(f"^engine +{re.escape(SAID[EnginePath.SHARED])}", output, re.MULTILINE)) == 1, output
 
 
-@pytest.mark.parametrize("options", [ORPO, DPO, KTO, DPO_LORA], ids=["orpo", "dpo", "kto", "dpo with lora"])
+@pytest.mark.parametrize("options", [ORPO, DPO, KTO, DPO_LORA, REWARD], ids=["orpo", "dpo", "kto", "dpo with lora", "reward"])
 def test_losses_and_weights_do_not_depend_on_micro_batches_or_ranks(
     options: list[str], tiny_llama: Path, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,8 @@ def run_demo(*, objective: str, seed: int, output_dir: str | None) -> None:
     console = people_console()
     run = demo.run_demo(objective=objective, seed=seed, output_dir=output_dir, console=console)
     console.print()
-    console.print(samples_table(run.run_dir))
+    if "oracle" in run.summary.sections:  # a reward model replies nothing
+        console.print(samples_table(run.run_dir))
     console.print(figures_table(run.summary.sections))
     other = "orpo demo" if objective != "orpo" else "orpo demo --objective sft"
     console.print(Text(f"next         orpo check your-pairs.jsonl | {other} | orpo eval {run.run_dir} --data your-pairs.jsonl"))
@@ -55,12 +56,14 @@ def figures_table(sections: Mapping[str, Any]) -> Table:
         table.add_row(
             "held-out accuracy", *(interval(part["accuracy"], part["accuracy_low"], part["accuracy_high"]) for part in (before, after))
         )
-    oracle = sections["oracle"]
-    table.add_row(
-        "oracle's score of replies", *(interval(oracle[w]["score"], oracle[w]["low"], oracle[w]["high"]) for w in ("before", "after"))
-    )
+    if "oracle" in sections:
+        oracle = sections["oracle"]
+        table.add_row(
+            "oracle's score of replies", *(interval(oracle[w]["score"], oracle[w]["low"], oracle[w]["high"]) for w in ("before", "after"))
+        )
     for name, text in (("logps/chosen", "log p chosen"), ("logps/rejected", "log p rejected")):
-        table.add_row(text, f"{before[name]:.2f}", f"{after[name]:.2f}")
+        if name in before:
+            table.add_row(text, f"{before[name]:.2f}", f"{after[name]:.2f}")
     return table
 
 

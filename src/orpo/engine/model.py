@@ -61,13 +61,17 @@ class LogpsModel(nn.Module):
     def _sums(self, examples: Sequence[TokenizedExample], *, with_prompt: bool, share: SumsShare | None = None) -> Tensor:
         """Sums as engine/views.py numbers them."""
         if not examples:
-            return self._nothing()
+            return self.nothing()
         if self.path is Path.PLAIN:
             return row_sums(self.body, examples)
+        causal, batch, hidden = self.packed(examples, with_prompt=with_prompt)
+        return packed_sums(causal, batch, hidden, examples=examples, chunk_bytes=self.chunk_bytes, share=share)
+
+    def packed(self, examples: Sequence[TokenizedExample], *, with_prompt: bool) -> tuple[Any, PackedBatch, Tensor]:
+        """(the causal model, the pack of `examples`, its hidden states [T, H]), on any path but the plain one."""
         causal = causal_model(self.body)
         batch = pack(examples, sharing=self.path is Path.SHARED, with_prompt=with_prompt).to(causal.device)
-        hidden = self._hidden(causal, batch)
-        return packed_sums(causal, batch, hidden, examples=examples, chunk_bytes=self.chunk_bytes, share=share)
+        return causal, batch, self._hidden(causal, batch)
 
     def _hidden(self, causal: Any, batch: PackedBatch) -> Tensor:
         if self.path is Path.PADDED:
@@ -92,7 +96,8 @@ class LogpsModel(nn.Module):
         while self._cast_hooks:
             self._cast_hooks.pop().remove()
 
-    def _nothing(self) -> Tensor:
+    def nothing(self) -> Tensor:
+        """An empty sum that is a function of every trained parameter, fp64 [0]."""
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         zeros = [parameter.flatten()[:0].double().sum() for parameter in parameters]
         return torch.stack(zeros).sum()[None][:0] if zeros else torch.zeros(0, dtype=torch.float64)

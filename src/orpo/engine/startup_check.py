@@ -43,7 +43,7 @@ def choose_path(body: nn.Module, *, longest: int, dtype: torch.dtype = torch.flo
     implementation and random states are left as they were. Raises ConfigError for a model whose training would not be what was asked for.
     """
     _refuse_config(body)
-    with _undisturbed(body), torch.no_grad(), _autocast(body, dtype):
+    with undisturbed(body), torch.no_grad(), run_autocast(body, dtype):
         examples = check_pairs(causal_model(body), longest=longest)
         causal = causal_model(body)
         row, why_plain = _row_by_fused_head(causal, exact=is_exact(body, dtype))
@@ -70,7 +70,7 @@ def _row_by_fused_head(causal: Any, *, exact: bool) -> tuple[RowLogps, str]:
     except (OrpoError, torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # a head or a model of another kind: its own forward is what is left
-        return row_logps, _in_words(error)
+        return row_logps, in_words(error)
     # Token by token: signed differences would cancel. Half-precision logits are each rounded to about eps of their size.
     difference = float((fused - own).abs().mean())
     allowed = EXACT if exact else float(torch.finfo(logits.dtype).eps * logits.abs().max())
@@ -86,13 +86,14 @@ def fused_row_logps(causal: Any, prompt_ids: TokenIds, completion_ids: TokenIds)
     return token_logps(hidden, head_of(causal), row[1:], chunk_bytes=CHUNK_BYTES)
 
 
-def _in_words(error: Exception) -> str:
+def in_words(error: Exception) -> str:
+    """An error as one short line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:160] if lines else 'no message'}"
 
 
 @contextmanager
-def _undisturbed(body: nn.Module) -> Iterator[None]:
+def undisturbed(body: nn.Module) -> Iterator[None]:
     """Evaluation mode inside; afterwards every module's mode and all random states are what they were."""
     training = [module for module in body.modules() if module.training]
     numpys, pythons = np.random.get_state(), random.getstate()
@@ -170,7 +171,7 @@ def _why_not(body: nn.Module, path: Path, examples: list[TokenizedExample], orac
     except Exception as error:  # any failure of a model's own code on packs means that it cannot take them, and is shown
         if "can't allocate memory" in str(error):
             raise
-        return _in_words(error)
+        return in_words(error)
     finally:
         body.eval()
         model.release()
@@ -239,7 +240,8 @@ def _random_pair(generator: np.random.Generator, vocabulary: int, *lengths: int)
     return TokenizedExample(prompt, (chosen, rejected), Source("start-up check", 1))
 
 
-def _autocast(body: nn.Module, dtype: torch.dtype) -> Any:
+def run_autocast(body: nn.Module, dtype: torch.dtype) -> Any:
+    """What a run computes in on a GPU; a CPU is checked in the weights' own dtype."""
     device = next(body.parameters()).device.type
     return torch.autocast(
         device, dtype=dtype if dtype != torch.float32 else torch.bfloat16, enabled=device == "cuda" and dtype != torch.float32

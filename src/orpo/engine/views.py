@@ -11,11 +11,12 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from orpo.core.logps import CompletionLogps, LabelledLogps, PairLogps, RankedLogps
+from orpo.core.logps import CompletionLogps, LabelledLogps, PairLogps, PairScores, RankedLogps
 from orpo.core.records import Reads
 from orpo.core.tokens import TokenizedExample
 
-Logps = PairLogps | LabelledLogps | RankedLogps
+Logps = PairLogps | LabelledLogps | RankedLogps | PairScores
+"""What a model gives to an objective. Scores are those of engine/scores.py; all else here is about log-probs."""
 
 Share = Callable[[Logps, slice], Tensor]
 """Log-probs of some of a batch's examples, and which -> their share of a step's loss, a scalar. A sum over examples, or the head makes its
@@ -60,7 +61,13 @@ def viewed(totals: Tensor, examples: Sequence[TokenizedExample], *, reads: Reads
 
 
 def totals_by_example(logps: Logps, examples: Sequence[TokenizedExample]) -> list[dict[str, float]]:
-    """For each of `examples` its summed log-probs by name: chosen, rejected and prompt of a pair, else by the number of the completion."""
+    """For each of `examples` its summed log-probs by name: chosen, rejected and prompt of a pair, else by the number of the completion.
+
+    Scores of pairs have the names of pairs.
+    """
+    if isinstance(logps, PairScores):
+        columns = zip(logps.chosen.tolist(), logps.rejected.tolist(), strict=True)
+        return [{"chosen": chosen, "rejected": rejected} for chosen, rejected in columns]
     if isinstance(logps, PairLogps):
         parts = {"chosen": logps.chosen, "rejected": logps.rejected, "prompt": logps.prompt}
         totals = {name: part.total.tolist() for name, part in parts.items() if part is not None}
@@ -75,6 +82,8 @@ def totals_by_example(logps: Logps, examples: Sequence[TokenizedExample]) -> lis
 
 def detached(logps: Logps) -> Logps:
     """The same without what made it: to be kept beyond a backward pass."""
+    if isinstance(logps, PairScores):
+        return PairScores(logps.chosen.detach(), logps.rejected.detach())
     if isinstance(logps, PairLogps):
         return PairLogps(_detached(logps.chosen), _detached(logps.rejected), None if logps.prompt is None else _detached(logps.prompt))
     if isinstance(logps, RankedLogps):

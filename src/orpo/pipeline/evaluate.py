@@ -15,6 +15,7 @@ from orpo.data.templates import CHOICES
 from orpo.errors import ConfigError
 from orpo.evaluation.preference import pair_scores, summarize
 from orpo.pipeline.run import quiet_libraries
+from orpo.pipeline.run_data import is_scored
 from orpo.runs import names
 from orpo.training import models
 from orpo.training.config import TrainConfig, resolve_config
@@ -39,6 +40,12 @@ def evaluate(
     """
     quiet_libraries()
     folder, config = model_of(run)
+    if is_scored(config.objective):
+        raise ConfigError(
+            f"{run} holds a reward model, which has no log-probs",
+            doing="measuring preference accuracy by log-probs",
+            fix="its held-out accuracy is in its report: train it with holdout or eval_data",
+        )
     tokenizer, shape = models.load_tokenizer(folder), models.load_shape(base_of(folder, config))
     num_known, mapping = len(tokenizer), columns or config.columns
     asked = config.max_length if max_length is None else max_length

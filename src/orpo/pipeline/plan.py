@@ -14,7 +14,6 @@ from orpo.engine.memory import MemoryNeed
 from orpo.engine.memory_free import free_bytes
 from orpo.engine.precision import choose_precision
 from orpo.pipeline.fitting import Remedy, Wanted, part_lengths, remedies, row_lengths, run_need, settled, unshared, usable
-from orpo.pipeline.prepare import require_trainable
 from orpo.pipeline.run_data import checked_data, say_data, split_pairs, split_report, store_and_template
 from orpo.training import models
 from orpo.training.assemble import plan
@@ -102,7 +101,6 @@ def run_plan(resolved: ResolvedConfig, *, free: int | None = None) -> RunPlan:
     Raises ConfigError and DataError as training does.
     """
     config = resolved.config
-    require_trainable(config.objective)
     shape, tokenizer = models.load_shape(str(config.model)), models.load_tokenizer(str(config.model))
     if config.use_peft:
         models.check_lora_targets(str(config.model), config.lora_target_modules)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import transformers
 
+from orpo.core.logps import PairScores
 from orpo.core.tokens import Examples
 from orpo.engine.dropout import disable_dropout
 from orpo.engine.memory import Setting
@@ -18,10 +19,9 @@ from orpo.engine.memory_free import free_bytes
 from orpo.engine.paths import Path as EnginePath
 from orpo.engine.precision import Precision, choose_precision
 from orpo.engine.views import viewed
-from orpo.errors import ConfigError
 from orpo.objectives import catalogue
 from orpo.pipeline.fitting import Wanted, advice_after_failure, part_lengths, settled, unshared, warning_text
-from orpo.pipeline.run_data import checked_data, reads_of, say_data, split_pairs, split_report, store_and_template
+from orpo.pipeline.run_data import checked_data, is_scored, reads_of, say_data, split_pairs, split_report, store_and_template
 from orpo.training import models
 from orpo.training.assemble import Plan, enable_checkpointing, plan
 from orpo.training.beside import Objective
@@ -110,7 +110,6 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
     for note in resolved.notes:
         say(f"note         {note}")
     say(f"machine      {machine_line(environment())}")
-    require_trainable(config.objective)
     options = objective_options(config)
     objective = catalogue.bound(config.objective, options)
     shape, tokenizer = models.load_shape(str(config.model)), models.load_tokenizer(str(config.model))
@@ -175,17 +174,13 @@ def _setting(wanted: Wanted, free: int, say: Say) -> Setting:
     return setting
 
 
-def require_trainable(objective: str) -> None:
-    """Nothing; raises ConfigError for an objective that a run cannot train yet: one on the scores of a scalar head."""
-    if catalogue.reads(objective) == "scores":
-        raise ConfigError(f"objective {objective} cannot be trained from this command yet", fix="choose an objective on log-probs")
-
-
 def require_fit(config: TrainConfig, objective: Objective, train_part: Examples, held_out: Examples | None) -> None:
     """Nothing; raises ConfigError where these examples are not enough for the objective: it is tried on the first, on made-up log-probs."""
     name, first = config.objective, [train_part[0]]
     made_up = torch.full((len(first[0].completions),), -1.0, dtype=torch.float64)
     given: list[Any] = [viewed(made_up, first, reads=reads_of(name), prompts=made_up[:1])]
+    if is_scored(name):
+        given = [PairScores(made_up[:1], made_up[1:])]
     if catalogue.needs_reference(name):
         given.append(viewed(made_up, first, reads=reads_of(name)))
     if catalogue.needs_baseline(name):
@@ -208,7 +203,12 @@ def load_body(prepared: Prepared, checkpoint: Path | None, say: Say) -> Any:
     transformers.set_seed(config.seed)
     dtype = prepared.precision.dtype if config.use_peft else torch.float32
     source = models.located(str(config.model)) if config.use_peft or checkpoint is None else str(checkpoint)
-    body = models.load_model(source, dtype=dtype)
+    if is_scored(config.objective):
+        body = models.load_scorer(source, dtype=dtype)
+        if not config.use_peft:
+            models.pads_with(body, prepared.tokenizer)
+    else:
+        body = models.load_model(source, dtype=dtype)
     if config.use_peft or checkpoint is None:
         models.add_token_rows(body, len(prepared.tokenizer), prepared.new_token_ids, seed=config.seed)
     models.ends_with(body, prepared.tokenizer)

@@ -15,7 +15,7 @@ from orpo.core.tokens import Examples
 from orpo.engine.paths import Path as EnginePath
 from orpo.objectives import catalogue
 from orpo.pipeline.prepare import Prepared
-from orpo.pipeline.run_data import reads_of
+from orpo.pipeline.run_data import is_scored, reads_of
 from orpo.training import models
 from orpo.training.assemble import head_bytes
 from orpo.training.beside import Beside, MismatchedPairs
@@ -32,7 +32,7 @@ def beside_of(prepared: Prepared, body: Any, path: EnginePath, *, run_dir: Path,
     name = prepared.config.objective
     reads = reads_of(name)
     if not catalogue.needs_reference(name):
-        return Beside(reads)
+        return Beside(reads, is_scored=is_scored(name))
     mismatched = _mismatched(prepared, body, path) if catalogue.needs_baseline(name) else None
     way = reference_way(prepared.config)
     if way == "precomputed":

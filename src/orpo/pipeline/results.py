@@ -11,6 +11,7 @@ from orpo.core.intervals import mean_interval, wilson_interval
 from orpo.core.records import Source
 from orpo.core.tokens import TokenizedExample
 from orpo.evaluation.generation import Reply, greedy_replies
+from orpo.pipeline.run_data import is_scored
 from orpo.report.card import write_card
 from orpo.report.page import write_report
 from orpo.runs import names
@@ -82,7 +83,9 @@ def write_pages(run_dir: Path, say: Say) -> None:
 
 
 def _sampled(prepared: Prepared, *, everything: bool) -> list[TokenizedExample]:
-    """Held-out examples to reply to (training ones where nothing is held out), spread evenly over the file."""
+    """Held-out examples to reply to (training ones where nothing is held out), spread evenly over the file; none for a reward model."""
+    if is_scored(prepared.config.objective):
+        return []
     pool = prepared.held_out if prepared.held_out is not None else prepared.store
     num = len(pool) if everything else min(prepared.config.num_samples, len(pool))
     return [pool[i * len(pool) // num] for i in range(num)]

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from orpo.engine.paths import Path as EnginePath
+from orpo.engine.scores import choose_score_path
 from orpo.engine.startup_check import choose_path
 from orpo.errors import InterruptedRun
 from orpo.pipeline.outcome import last_row, now, outcome_recorded
 from orpo.pipeline.prepare import Prepared, load_body, num_parameters, prepare
 from orpo.pipeline.references import beside_of
 from orpo.pipeline.results import Judge, evaluation_section, finish_samples, start_samples, write_pages
+from orpo.pipeline.run_data import is_scored
 from orpo.runs import names
 from orpo.runs.atomic import write_json_atomic, write_text_atomic
 from orpo.runs.metrics import MetricsLog
@@ -132,7 +134,8 @@ def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judg
     body = load_body(prepared, place.resume.path if place.resume else None, say)
     step = place.resume.manifest.step if place.resume else 0
     earlier = from_first(lambda: read_summary(run_dir).sections.get("model", {}))
-    choice = from_first(lambda: choose_path(body, longest=prepared.longest_row(), dtype=prepared.precision.dtype))
+    choose = choose_score_path if is_scored(config.objective) else choose_path
+    choice = from_first(lambda: choose(body, longest=prepared.longest_row(), dtype=prepared.precision.dtype))
     say(f"engine       {choice}")
     if place.resume and earlier.get("engine", choice.path) != choice.path:
         say(f"note         the run began on the path {earlier['engine']}; from here on numbers agree up to rounding")

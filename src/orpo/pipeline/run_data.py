@@ -46,6 +46,11 @@ def reads_of(objective: str) -> Reads:
     return "pairs" if reads == "scores" else reads
 
 
+def is_scored(objective: str) -> bool:
+    """Whether `objective` reads the scores of a scalar head, and so trains a reward model in place of a language model."""
+    return catalogue.reads(objective) == "scores"
+
+
 def store_and_template(data: CheckedData) -> tuple[TokenStore, Template]:
     """The tokenized pairs and the template of data that were checked with a tokenizer."""
     assert data.store is not None, "checked without a tokenizer"

@@ -67,7 +67,7 @@ def _header(run: RunData) -> dict[str, object]:
     datasets = [name for name in names if _is_hub_id(name)]
     header: dict[str, object] = {
         "library_name": "peft" if (run.path / ADAPTER).is_dir() else "transformers",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": "text-classification" if objective == "reward" else "text-generation",
     }
     if model and _is_hub_id(model):
         header["base_model"] = model

@@ -19,6 +19,7 @@ from orpo.engine.model import LogpsModel
 from orpo.engine.packed import chunk_bytes_for
 from orpo.engine.paths import Path as EnginePath
 from orpo.engine.precision import Precision
+from orpo.engine.scores import ScoresModel
 from orpo.errors import ConfigError
 from orpo.training.beside import Beside, Objective
 from orpo.training.guards import FiniteGuard
@@ -157,13 +158,7 @@ def build_trainer(
     beside = beside or Beside()
     settings = StepSettings(objective, lengths, costs or lengths, run_plan.pairs_per_step, run_plan.tokens_per_micro_batch, seed, beside)
     return PreferenceTrainer(
-        LogpsModel(
-            body,
-            path=path,
-            reads=beside.reads,
-            with_prompt=reads_prompt(objective, beside),
-            chunk_bytes=head_bytes(body, max(lengths)),
-        ),
+        trained_model(body, path, objective, beside, longest=max(lengths)),
         arguments,
         settings=settings,
         store=store,
@@ -172,6 +167,14 @@ def build_trainer(
         save=save,
         callbacks=[ChangedSettingsApply(), *callbacks, SavedStepsAreLogged()],
     )
+
+
+def trained_model(body: Any, path: EnginePath, objective: Objective, beside: Beside, *, longest: int) -> LogpsModel | ScoresModel:
+    """The module around `body` that gives `objective` what it reads."""
+    if beside.is_scored:
+        return ScoresModel(body, path=path)
+    with_prompt = reads_prompt(objective, beside)
+    return LogpsModel(body, path=path, reads=beside.reads, with_prompt=with_prompt, chunk_bytes=head_bytes(body, longest))
 
 
 def head_bytes(body: Any, longest: int) -> int:

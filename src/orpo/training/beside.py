@@ -38,11 +38,15 @@ class MismatchedPairs:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What an objective reads: the kind of log-probs, the reference's where it needs them, and what its baseline is measured on."""
+    """What an objective reads: the kind of log-probs, the reference's where it needs them, and what its baseline is measured on.
+
+    Where it `is_scored`, it reads the scores of pairs that a scalar head gives, and no log-probs.
+    """
 
     reads: Reads = "pairs"
     references: References | None = None
     mismatched: MismatchedPairs | None = None
+    is_scored: bool = False
 
 
 def loss_beside(

@@ -160,7 +160,7 @@ def save_body(body: Any, tokenizer: Any, folder: Path) -> None:
     is_adapter = hasattr(body, "peft_config")
     # The trained rows of new tokens are in the adapter; the base's own embeddings need no second copy.
     body.save_pretrained(folder, **({"save_embedding_layers": False} if is_adapter else {}))
-    if is_adapter:
+    if is_adapter and hasattr(body.get_base_model(), "generation_config"):
         body.get_base_model().generation_config.save_pretrained(folder)  # where replies end
     tokenizer.save_pretrained(folder)
 

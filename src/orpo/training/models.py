@@ -86,6 +86,28 @@ def load_model(folder: str, *, dtype: torch.dtype) -> Any:
     )
 
 
+def load_scorer(folder: str, *, dtype: torch.dtype) -> Any:
+    """The model in `folder` as a reward model: one score behind its last hidden state, by a layer that is new unless the folder has it."""
+    return _from_pretrained(
+        folder,
+        "weights",
+        lambda: transformers.AutoModelForSequenceClassification.from_pretrained(
+            located(folder), num_labels=1, dtype=dtype, trust_remote_code=False, use_safetensors=True
+        ),
+    )
+
+
+def pads_with(model: Any, tokenizer: Any) -> None:
+    """Nothing; the reward model `model` says what padding is, by a token that ends no answer where there is one.
+
+    transformers reads the score at the last token that is not padding, and takes no batch from a model that knows none. An adapter does not
+    save such a setting: its base stays as it is.
+    """
+    ends, spare = tokenizer.eos_token_id, tokenizer.unk_token_id
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends
+    model.config.get_text_config().pad_token_id = spare if padding == ends and spare is not None else padding
+
+
 def located(model: str) -> str:
     """A folder as an absolute path, so that an adapter finds its base from anywhere; a Hub id as it is."""
     path = Path(model).expanduser()
@@ -177,6 +199,8 @@ def add_token_rows(model: Any, num_tokens: int, new_ids: Sequence[int], *, seed:
 
 def ends_with(model: Any, tokenizer: Any) -> None:
     """Nothing; `model` stops generating at the tokenizer's end of sequence, beside the ends it knew: a template may bring a new one."""
+    if not hasattr(model, "generation_config"):  # a reward model writes nothing
+        return
     known = model.generation_config.eos_token_id
     ends = [known] if isinstance(known, int) else list(known or [])
     if tokenizer.eos_token_id not in ends:
@@ -199,7 +223,7 @@ def with_lora(model: Any, config: TrainConfig, *, new_ids: Sequence[int]) -> Any
         lora_dropout=config.lora_dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         trainable_token_indices=token_layers(model, new_ids) if new_ids else None,
-        task_type="CAUSAL_LM",
+        task_type="SEQ_CLS" if hasattr(model, "score") else "CAUSAL_LM",
     )
     return peft.get_peft_model(model, settings, autocast_adapter_dtype=True)
 
