@@ -17,6 +17,7 @@ from orpo.engine.packed import CHUNK_BYTES, SumsShare, packed_hidden, packed_sum
 from orpo.engine.padded import padded_hidden
 from orpo.engine.paths import Path
 from orpo.engine.plain import row_sums
+from orpo.engine.remade import remade_activations
 from orpo.engine.shared_casts import SharedCasts
 from orpo.engine.views import Logps, Share, logps_of, split
 
@@ -74,15 +75,15 @@ class LogpsModel(nn.Module):
         return causal, batch, self._hidden(causal, batch)
 
     def _hidden(self, causal: Any, batch: PackedBatch) -> Tensor:
-        if self.path is Path.PADDED:
-            return padded_hidden(causal, batch)
+        is_padded = self.path is Path.PADDED
         # Both stay until `release`: under gradient checkpointing the layers are called again in the backward pass.
-        if not takes_packs(causal):
+        if not is_padded and not takes_packs(causal):
             self._own_attention = switch_to_packs(causal)
         if not self._cast_hooks:
             self._cast_hooks = self._casts.attach(layer_stack(causal))
         try:
-            hidden = packed_hidden(causal, batch)
+            with remade_activations():
+                hidden = (padded_hidden if is_padded else packed_hidden)(causal, batch)
         finally:
             self._casts.forget()
         self.attention_calls = batch.layout.cache.get("calls", 0)

@@ -15,7 +15,6 @@ from orpo.engine.body import layer_stack
 from orpo.engine.head import Hint, token_logps
 from orpo.engine.head_of import head_of
 from orpo.engine.layout import HeadTable, PackedBatch
-from orpo.engine.remade import remade_activations
 
 SumsShare = Callable[[Tensor, slice], Tensor]
 """The sums of some of a pack's examples, and which -> their share of a step's loss, a scalar."""
@@ -35,8 +34,7 @@ def chunk_bytes_for(longest: int, vocabulary: int, device: str) -> int:
 def packed_hidden(causal: Any, batch: PackedBatch) -> Tensor:
     """Hidden states [T, H] of a pack, after the last norm. `causal` attends over packs (engine/body.py)."""
     stack = layer_stack(causal)
-    with remade_activations():
-        output = stack(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, **{LAYOUT: batch.layout})
+    output = stack(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, **{LAYOUT: batch.layout})
     hidden: Tensor = output.last_hidden_state[0]
     return hidden
 
