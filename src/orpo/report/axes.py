@@ -37,6 +37,21 @@ class Frame:
         return not self.low_y <= value <= self.high_y
 
 
+@dataclass(frozen=True, slots=True)
+class Across:
+    """A horizontal scale of its own: values from `low` to `high` lie from `left` to `right`."""
+
+    low: float
+    high: float
+    left: float
+    right: float
+
+    def x(self, value: float) -> float:
+        """The place of `value`, at the edge when it lies beyond it."""
+        inside = min(max(value, self.low), self.high)
+        return self.left + (self.right - self.left) * (inside - self.low) / ((self.high - self.low) or 1.0)
+
+
 def value_range(lines: Iterable[float], dots: list[float]) -> tuple[float, float]:
     """(low, high) that holds all of `lines` and the middle 98 % of `dots`, with a margin; one wild step must not flatten a curve."""
     ordered = sorted(dots)

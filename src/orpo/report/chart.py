@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from orpo.report import axes, numbers
 from orpo.report.axes import HEIGHT, LEFT, RIGHT, TOP, WIDTH, Frame
+from orpo.report.labels import fitted
 from orpo.report.markup import Html, element
 from orpo.report.series import Curve, Point, evenly, rule_in_words, thin
 
@@ -40,7 +41,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A figure. `keys` are the metric names as in metrics.jsonl; `between` names two lines whose gap is tinted and what the gap is."""
+    """A figure. `keys` are the metric names as in metrics.jsonl; `between` names two lines whose gap is tinted and what the gap is.
+
+    `limits` and `steps` fix the scales, so that charts side by side can be compared; `stages` are marked where they begin, by name.
+    """
 
     id: str
     title: str
@@ -52,6 +56,8 @@ class Chart:
     limits: tuple[float, float] | None = None
     marks: tuple[float, ...] = ()
     between: tuple[int, int] | None = None
+    steps: tuple[float, float] | None = None
+    stages: tuple[tuple[float, str], ...] = ()
     frame: Frame = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,13 +85,13 @@ def _frame(chart: Chart) -> Frame:
     drawn = [y for line in chart.lines for _, y in (*line.train.smooth, *line.held_out.raw)]
     drawn += [edge for line in chart.lines for _, *edges in line.band for edge in edges] + list(chart.marks)
     low, high = chart.limits or axes.value_range(drawn, [y for line in chart.lines for _, y in line.train.raw])
-    return Frame(min(steps), max(steps), low, high)
+    return Frame(*(chart.steps or (min(steps), max(steps))), low, high)
 
 
 def _drawing(chart: Chart) -> Html:
     title = element("title", chart.title, id=f"{chart.id}-title")
     description = element("desc", " ".join(_spoken(chart, line) for line in chart.lines), id=f"{chart.id}-desc")
-    layers = [_grid(chart), _gap(chart), *(_line(chart, line) for line in chart.lines), _labels(chart)]
+    layers = [_grid(chart), _stages(chart), _gap(chart), *(_line(chart, line) for line in chart.lines), _labels(chart)]
     return element(
         "svg",
         title,
@@ -112,6 +118,18 @@ def _grid(chart: Chart) -> Html:
         parts.append(element("text", numbers.count(value), class_="axis", x=_at(frame.x(value)), y=HEIGHT - 10, text_anchor="middle"))
     parts.append(element("text", "step", class_="axis", x=0, y=HEIGHT - 10))
     return element("g", *parts, aria_hidden="true")
+
+
+def _stages(chart: Chart) -> Html | None:
+    """Where each stage begins, its name at the top of its part."""
+    if not chart.stages:
+        return None
+    parts, ends = [], [*(x for x, _ in chart.stages[1:]), chart.frame.high_x]
+    for (start, name), end in zip(chart.stages, ends, strict=True):
+        left, right = chart.frame.x(start), chart.frame.x(end)
+        parts.append(element("line", class_="mark", x1=_at(left), x2=_at(left), y1=TOP - 14, y2=HEIGHT - 30))
+        parts.append(element("text", fitted(name, right - left - 6, size=11.5), class_="axis", x=_at(left + 4), y=TOP - 6))
+    return element("g", *parts)
 
 
 def _gap(chart: Chart) -> Html | None:
