@@ -47,13 +47,18 @@ def _sample(position: int, row: Mapping[str, Any]) -> Html:
 
 
 def _reply(row: Mapping[str, Any], key: str, name: str) -> Html:
+    return block(row.get(key), name, key, *reply_facts(row, key))
+
+
+def reply_facts(row: Mapping[str, Any], key: str) -> list[Html]:
+    """What is known of the reply `key` of a row: its tokens, whether it was cut, and what the oracle gave it."""
     tokens = as_number(row.get(f"{key}_tokens"))
     said: list[Child] = [datum(tokens, count(tokens)), " tokens"] if tokens is not None else []
     said += [", cut at the limit"] if row.get(f"{key}_ended") is False else []
     verdict = row.get(f"{key}_verdict")
     score = as_number(verdict.get("score")) if isinstance(verdict, Mapping) else None
     said += [", oracle ", datum(score, percent(score))] if score is not None else []
-    return block(row.get(key), name, key, *([element("span", *said, class_="tokens")] if said else []))
+    return [element("span", *said, class_="tokens")] if said else []
 
 
 def block(value: Any, name: Child, kind: str, *beside: Html) -> Html:

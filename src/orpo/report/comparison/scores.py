@@ -57,7 +57,7 @@ def _pair(comparison: Comparison, metric: Metric, i: int) -> Html:
 def reading_note(comparison: Comparison) -> str:
     """How the dots, intervals and lines are to be read, and on how many seeds and items they stand."""
     said = [
-        "Dot: mean over seeds. Whisker: 95\u202f% interval by a bootstrap over seeds and over prompts (or pairs). Faint dots: single seeds.",
+        "Dot: mean over seeds. Whisker: 95\u202f% interval, a bootstrap over seeds and prompts (or pairs). Faint dots: single seeds.",
         "Dashed line: the untrained model, tinted its own interval (over prompts alone).",
     ]
     if comparison.baseline and others(comparison):
