@@ -43,7 +43,8 @@ class Line:
 class Chart:
     """A figure. `keys` are the metric names as in metrics.jsonl; `between` names two lines whose gap is tinted and what the gap is.
 
-    `limits` and `steps` fix the scales, so that charts side by side can be compared; `stages` are marked where they begin, by name.
+    `limits` and `steps` fix the scales, so that charts side by side can be compared; `margin` is the room for the labels at the right;
+    `stages` are marked where they begin, by name.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Chart:
     marks: tuple[float, ...] = ()
     between: tuple[int, int] | None = None
     steps: tuple[float, float] | None = None
+    margin: int = RIGHT
     stages: tuple[tuple[float, str], ...] = ()
     frame: Frame = field(init=False)
 
@@ -85,7 +87,7 @@ def _frame(chart: Chart) -> Frame:
     drawn = [y for line in chart.lines for _, y in (*line.train.smooth, *line.held_out.raw)]
     drawn += [edge for line in chart.lines for _, *edges in line.band for edge in edges] + list(chart.marks)
     low, high = chart.limits or axes.value_range(drawn, [y for line in chart.lines for _, y in line.train.raw])
-    return Frame(*(chart.steps or (min(steps), max(steps))), low, high)
+    return Frame(*(chart.steps or (min(steps), max(steps))), low, high, chart.margin)
 
 
 def _drawing(chart: Chart) -> Html:
@@ -105,7 +107,7 @@ def _drawing(chart: Chart) -> Html:
 
 
 def _grid(chart: Chart) -> Html:
-    frame, right = chart.frame, WIDTH - RIGHT
+    frame, right = chart.frame, chart.frame.right
     parts = [element("text", chart.unit, class_="axis", x=0, y=11)]
     shares = chart.limits == SHARES
     values = [0.0, 0.25, 0.5, 0.75, 1.0] if shares else axes.ticks(frame.low_y, frame.high_y)
@@ -170,7 +172,7 @@ def _labels(chart: Chart) -> Html:
     labels = []
     for line, y in zip(lines, places, strict=True):
         value = element("tspan", chart.spelled(line.emphasised[-1][1]), class_="value")
-        x = WIDTH - RIGHT + 10
+        x = _at(chart.frame.right + 10)
         labels.append(element("text", line.name + " ", value, class_=f"label {line.style}", x=x, y=_at(y), dy="0.35em"))
     return element("g", *labels)
 

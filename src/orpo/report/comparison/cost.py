@@ -8,9 +8,19 @@ from orpo.report.comparison.reading import Comparison, Pipeline, Values
 from orpo.report.comparison.spelling import name_of
 from orpo.report.escape import clipped
 from orpo.report.markup import Child, Html, element, join
-from orpo.report.numbers import as_number, count, datum, duration, short
+from orpo.report.numbers import THIN_SPACE, as_number, count, datum, duration
 from orpo.report.tables import table
 from orpo.report.whole_page import note
+
+
+def _gib(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _time(value: float) -> str:
+    """Tenths of a second below a minute, also where they are zero: the times of a column are compared."""
+    return f"{value:.1f}{THIN_SPACE}s" if value < 60 else duration(value)
+
 
 COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("steps", "steps", count),
@@ -21,8 +31,8 @@ COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("tokens", "tokens", count),
     ("reference_tokens", "reference tokens", count),
     ("models_in_memory", "models in memory", count),
-    ("peak_memory_gib", "peak memory, GiB", short),
-    ("seconds", "time", duration),
+    ("peak_memory_gib", "peak memory, GiB", _gib),
+    ("seconds", "time", _time),
 )
 """Key of compare.json, name for people, spelling: in the order of the table."""
 
@@ -66,10 +76,10 @@ def _tuning(comparison: Comparison) -> Html | None:
     tuned = [pipeline for pipeline in comparison.pipelines if pipeline.tuning]
     if not tuned:
         return None
-    kinds: tuple[tuple[str, Callable[[float], str]], ...] = (("trials", count), ("tokens", count), ("seconds", duration))
+    kinds: tuple[tuple[str, Callable[[float], str]], ...] = (("trials", count), ("tokens", count), ("seconds", _time))
     rows = [
         [name_of(clipped(pipeline.name, 60)), *(_cell(as_number(pipeline.tuning.get(key)), spelled) for key, spelled in kinds)]
         for pipeline in tuned
     ]
-    said = table(("pipeline", "trials", "tokens", "time"), rows, name="Cost of tuning", class_="scroll figures-table")
+    said = table(("pipeline", "trials", "tokens", "time"), rows, name="Cost of tuning", class_="scroll figures-table narrow")
     return join([element("h3", "Tuning, before that"), said])

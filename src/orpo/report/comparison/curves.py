@@ -46,7 +46,8 @@ def curves_section(comparison: Comparison) -> Html | None:
 def _chart(i: int, pipeline: Pipeline, lines: tuple[Line, ...], limits: tuple[float, float], steps: tuple[float, float]) -> Chart:
     name, starts = clipped(pipeline.name, 60), _starts(pipeline)
     stages = tuple((start, stage.objective) for start, stage in zip(starts, pipeline.stages, strict=True) if start <= steps[1])
-    return Chart(f"curve-{i}", name, (), "nats per token", lines, limits=limits, steps=steps, stages=stages)
+    stages = stages if len(pipeline.stages) > 1 else ()
+    return Chart(f"curve-{i}", name, (), "", lines, limits=limits, steps=steps, stages=stages)
 
 
 def _lines(pipeline: Pipeline) -> tuple[Line, ...]:

@@ -66,7 +66,7 @@ def _scale(chart: DotChart) -> Across:
     low, high = axes.value_range(values or [0.0], [])
     if chart.limits:
         low, high = max(low, chart.limits[0]), min(high, chart.limits[1])
-    widest = max([text_width(fitted(row.name, NAMES)) for row in chart.rows], default=0.0)
+    widest = max(width for row in chart.rows for width in (text_width(fitted(row.name, NAMES)), text_width(row.detail, size=11.5)))
     return Across(low, high, min(NAMES, max(widest, 40.0)) + 20, WIDTH - SIDE - 14)
 
 

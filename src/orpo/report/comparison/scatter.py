@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orpo.report import axes
-from orpo.report.axes import HEIGHT, LEFT, RIGHT, TOP, WIDTH, Frame
+from orpo.report.axes import HEIGHT, LEFT, TOP, WIDTH, Frame
 from orpo.report.comparison.outcome import TONES, measured, outcome
 from orpo.report.comparison.reading import Comparison, Estimate, Metric, Pipeline
 from orpo.report.comparison.spelling import is_share, spelled, tick_labels
@@ -72,7 +72,8 @@ def _figure(
         element("title", f"{clipped(metric.title, 60)} against {title}", id=f"{id_}-title"),
         element("desc", spoken, id=f"{id_}-desc"),
     ]
-    layers = [_grid(metric, frame, title), *(_point(frame, point) for point in points), _labels(frame, points)]
+    on_top = sorted(points, key=lambda point: point.is_baseline)
+    layers = [_grid(metric, frame, title), *(_point(frame, point) for point in on_top), _labels(frame, points)]
     drawing = element(
         "svg",
         *titles,
@@ -100,7 +101,7 @@ def _frame(metric: Metric, points: list[Point]) -> Frame:
 
 
 def _grid(metric: Metric, frame: Frame, title: str) -> Html:
-    right, parts = WIDTH - RIGHT, []
+    right, parts = frame.right, []
     values = axes.ticks(frame.low_y, frame.high_y)
     for value, label in zip(values, tick_labels(metric, values), strict=True):
         y = _at(frame.y(value))
@@ -131,7 +132,7 @@ def _labels(frame: Frame, points: list[Point]) -> Html:
     obstacles = [Box(x - 6, y - 6, x + 6, y + 6) for x, y in places]
     for point, (x, _) in zip(points, places, strict=True):
         if point.score.low is not None and point.score.high is not None:
-            obstacles.append(Box(x - 1.5, frame.y(point.score.high), x + 1.5, frame.y(point.score.low)))
+            obstacles.append(Box(x - 2, frame.y(point.score.high) - 3, x + 2, frame.y(point.score.low) + 3))
     boxes = label_boxes(
         places,
         [text_width(name) for name in names],

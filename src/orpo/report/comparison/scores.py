@@ -42,16 +42,22 @@ def scores_section(comparison: Comparison) -> Html:
     metrics = measured(comparison)
     if not metrics:
         return note(NO_SCORES)
-    pairs = [_pair(comparison, metric, i) for i, metric in enumerate(metrics)]
-    more = metrics[NUM_OPEN:]
+    shown, more = [_charts(comparison, metric, i) for i, metric in enumerate(metrics)], metrics[NUM_OPEN:]
     names = ", ".join(clipped(metric.title, 60) for metric in more)
-    behind = _folded(f"{count(len(more))} more: {names}", join(pairs[NUM_OPEN:])) if more else None
-    return join([note(reading_note(comparison)), *pairs[:NUM_OPEN], behind, *_unmeasured(comparison)])
+    behind = _folded(f"{count(len(more))} more: {names}", _grid(shown[NUM_OPEN:])) if more else None
+    return join([note(reading_note(comparison)), _grid(shown[:NUM_OPEN]), behind, *_unmeasured(comparison)])
 
 
-def _pair(comparison: Comparison, metric: Metric, i: int) -> Html:
+def _grid(shown: list[list[Html]]) -> Html:
+    """Score and difference of a metric side by side, their rows at one height; without a baseline to differ from, scores alone."""
+    if all(len(figures) == 1 for figures in shown):
+        return element("div", *(figure for figures in shown for figure in figures), class_="figures")
+    return join(element("div", *figures, class_="figures pairwise") for figures in shown)
+
+
+def _charts(comparison: Comparison, metric: Metric, i: int) -> list[Html]:
     charts = [_scores(comparison, metric, f"score-{i}"), _differences(comparison, metric, f"difference-{i}")]
-    return element("div", *(dots.figure(chart) for chart in charts if chart), class_="figures pairwise")
+    return [dots.figure(chart) for chart in charts if chart]
 
 
 def reading_note(comparison: Comparison) -> str:
@@ -122,7 +128,7 @@ def _differences(comparison: Comparison, metric: Metric, id_: str) -> DotChart |
         return None
     return DotChart(
         id_,
-        f"{clipped(metric.title, 60)}: difference to {fitted(baseline.name, 160)}",
+        f"Difference to {fitted(baseline.name, 190)}",
         unit_of_difference(metric),
         tuple(_difference_row(metric, pipeline) for pipeline in comparison.pipelines),
         partial(tick_labels, metric, is_difference=True),
@@ -154,7 +160,7 @@ def table_section(comparison: Comparison) -> Html:
     parts = [
         note("Mean over seeds, beneath it the 95\u202f% interval. Arrows in the head: which way is better."),
         table(
-            [heads[0], *(f"{head} {_ARROWS[m.better]}".strip() for head, m in zip(heads[1:], metrics, strict=True))],
+            [heads[0], *(f"{head}\u00a0{_ARROWS[m.better]}".strip("\u00a0") for head, m in zip(heads[1:], metrics, strict=True))],
             rows,
             name="Scores",
             class_="scroll figures-table",

@@ -24,13 +24,15 @@ class TunedStage:
 
     pipelines: tuple[str, ...]
     position: int
+    num_stages: int
     objective: str
+    num_steps: float | None
     trials: tuple[Trial, ...]
 
     @property
     def title(self) -> str:
-        """The stage and, where it is not the first, what stands before it: the name of its first pipeline says both."""
-        return f"{self.objective} (stage {self.position + 1} of {self.pipelines[0]})" if self.position else self.objective
+        """The objective and, where the pipeline has more than one stage, which of them it is."""
+        return f"{self.objective} (stage {self.position + 1} of {self.pipelines[0]})" if self.num_stages > 1 else self.objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ def tuned_stages(comparison: Comparison) -> tuple[TunedStage, ...]:
             if not trials or any(one.position == position and pipeline.name in one.pipelines for one in found):
                 continue
             shared = dict.fromkeys(name for trial in trials for name in trial.shared_with if name != pipeline.name)
-            found.append(TunedStage((pipeline.name, *shared), position, stage.objective, trials))
+            names = (pipeline.name, *shared)
+            found.append(TunedStage(names, position, len(pipeline.stages), stage.objective, stage.num_steps, trials))
     return tuple(found)
 
 
@@ -87,13 +90,18 @@ def equal_section(comparison: Comparison) -> Html:
     settings = mapping(equal.get("settings"))
     parts: list[Html | None] = [
         pairs_list(entries[:MAX_ENTRIES]) if entries else note("What was equal was not recorded."),
-        note(clipped(f"{split}.".replace("..", "."), 300)) if split else None,
+        note(_sentence(str(split))) if split else None,
         element("h3", "Settings of every stage") if settings else None,
         pairs_list([(clipped(str(name), 80), json_cell(value)) for name, value in list(settings.items())[:MAX_ENTRIES]])
         if settings
         else None,
     ]
     return join([*parts, element("h3", "How each stage was tuned"), *_tuning(comparison)])
+
+
+def _sentence(text: str) -> str:
+    cut = clipped(text, 300)
+    return f"{cut[:1].upper()}{cut[1:].removesuffix('.')}."
 
 
 _NAMES = {
@@ -120,8 +128,7 @@ def _tuning(comparison: Comparison) -> Iterable[Html | None]:
         said[-1] += f" on {clipped(str(by['on']), 200)}" if by.get("on") else ""
         said[-1] += f", seed {by['seed']}." if as_number(by.get("seed")) is not None else "."
     yield note(" ".join(said))
-    for stage in stages:
-        yield _stage(stage, metric)
+    yield element("div", *(_stage(stage, metric) for stage in stages), class_="tuned")
 
 
 def _stage(stage: TunedStage, metric: Metric | None) -> Html:
@@ -135,10 +142,12 @@ def _stage(stage: TunedStage, metric: Metric | None) -> Html:
     heads = ["", *(clipped(name, 60) for name in names), clipped(metric.title, 60) if metric else "metric", "state"]
     rest = f" {len(shown)} of {len(stage.trials)} trials are shown." if len(shown) < len(stage.trials) else ""
     others = [part for i, name in enumerate(stage.pipelines) for part in (", " if i else None, name_of(clipped(name, 60)))]
-    shared = [element("p", "Tuned once for ", *others, ".", rest, class_="note")] if len(stage.pipelines) > 1 else []
+    steps = f"{count(stage.num_steps)} steps. " if stage.num_steps is not None else ""
+    shared = ["Tuned once for ", *others, "."] if len(stage.pipelines) > 1 else []
+    said = element("p", steps, *shared, rest, class_="note") if steps or shared or rest else None
     head = element("h4", name_of(clipped(stage.title, 80)))
     return element(
-        "article", head, *shared, *_warnings(edges), table(heads, rows, name=f"Trials of {clipped(stage.title, 80)}"), class_="trials"
+        "article", head, said, _warning(edges), table(heads, rows, name=f"Trials of {clipped(stage.title, 80)}"), class_="trials"
     )
 
 
@@ -154,11 +163,12 @@ def _state(trial: Trial, edges: tuple[Edge, ...]) -> Child:
     return clipped(f"failed: {trial.error}", 200) if trial.error else ""
 
 
-def _warnings(edges: tuple[Edge, ...]) -> list[Html]:
-    """What an edge means; where two values were tried, every choice lies on one, and that is said."""
-    said = []
-    for edge in edges:
-        tried = "the only two" if edge.num_values == 2 else f"the {count(edge.num_values)}"
-        words: list[Child] = ["The chosen ", clipped(edge.setting, 60), ", ", datum(edge.value, short(edge.value))]
-        said.append(element("p", *words, f", is the {edge.side} of {tried} values tried: a better one may lie beyond.", class_="edge"))
-    return said
+def _warning(edges: tuple[Edge, ...]) -> Html | None:
+    """What an edge means; where two values were tried every choice lies on one, and the number of values says so."""
+    if not edges:
+        return None
+    words: list[Child] = []
+    for i, edge in enumerate(edges):
+        words += [" and " if i else None, clipped(edge.setting, 60), " ", datum(edge.value, short(edge.value))]
+        words.append(f" ({edge.side} of {count(edge.num_values)} tried)")
+    return element("p", "On the edge of the grid: ", *words, ". A better value may lie beyond.", class_="edge")

@@ -52,15 +52,16 @@ def _main(comparison: Comparison, metric: Metric) -> Sentence:
         _name(baseline),
         " reaches ",
         *_figure(metric, baseline.scores[metric.id]),
+        ". ",
     ]
     if not rivals:
-        return Sentence(join([*said, "; there is no other pipeline to compare it with."]), RULE)
+        return Sentence(join([*said, "There is no other pipeline to compare it with."]), "One pipeline, no difference.")
     groups = [(title, [p for p in rivals if outcome(metric, p.against.get(metric.id)) == word]) for word, title in _GROUPS]
     for title, members in groups:
-        said += [". ", element("strong", f"{title}: "), *_members(metric, members)] if members else []
+        said += [element("span", element("strong", f"{title}: "), *_members(metric, members), ". ", class_="group")] if members else []
     compared = sum(metric.id in pipeline.against for pipeline in rivals)
     chance = f" One interval in 20 leaves out 0 by chance; {count(compared)} are shown here." if compared > 1 else ""
-    return Sentence(join([*said, "."]), RULE + chance)
+    return Sentence(join(said), RULE + chance)
 
 
 def _members(metric: Metric, members: Sequence[Pipeline]) -> list[Child]:
@@ -167,8 +168,9 @@ def _edges(comparison: Comparison) -> list[Sentence]:
     edged = [stage for stage in stages if on_the_edge(stage)]
     if not edged:
         return []
-    said: list[Child] = [f"{count(len(edged))} of {count(len(stages))} tuned stages chose a value on the edge of their grid: "]
-    said += [part for i, stage in enumerate(edged) for part in ("; " if i else None, name_of(clipped(stage.title, 60)))]
+    said: list[Child] = [f"{count(len(edged))} of {count(len(stages))} tuned stages chose a value on the edge of their grid"]
+    if len(edged) <= MAX_WITH_FIGURES:
+        said += [": ", *(part for i, stage in enumerate(edged) for part in ("; " if i else None, name_of(clipped(stage.title, 60))))]
     return [Sentence(join([*said, "."]), EDGE_RULE)]
 
 

@@ -27,9 +27,7 @@ def differences_section(runs: Sequence[NamedRun]) -> Html:
     heads = ["setting", *(clipped(run.name, 60) for run in runs)]
     rows = [[clipped(name, 80), *(_cell(one, name) for one in settings)] for name in differing[:MAX_ROWS]]
     equal = len(names) - len(differing)
-    said = (
-        f"{count(len(differing))} of {count(len(names))} settings, files and versions differ, {count(equal)} are equal or set nowhere else."
-    )
+    said = f"{count(len(differing))} of {count(len(names))} settings, files and versions differ, the other {count(equal)} are equal."
     more = note(f"{MAX_ROWS} of them are shown.") if len(differing) > MAX_ROWS else None
     nothing = note("Nothing that was recorded differs.") if not differing else None
     shown = table(heads, rows, name="What differs", class_="scroll columns") if rows else nothing

@@ -14,7 +14,7 @@ from orpo.report.side_by_side.runs import NamedRun
 from orpo.report.whole_page import note
 
 PER_TOKEN = "nats per token"
-LABEL = 64
+LABEL, MARGIN = 104, 160
 CURVES: tuple[tuple[str, str, str, str], ...] = (
     ("logps/chosen", "Mean log p of the chosen", PER_TOKEN, "Up is likelier."),
     ("logps/rejected", "Mean log p of the rejected", PER_TOKEN, "Up is likelier; a preference term holds it back."),
@@ -48,8 +48,8 @@ def _chart(runs: Sequence[NamedRun], key: str, title: str, unit: str, said: str)
         return None
     id_ = key.replace("/", "-").replace("_", "-")
     if key == "rewards/accuracies":
-        return Chart(id_, title, (key,), unit, drawn, said, numbers.percent, SHARES, (0.5,))
-    return Chart(id_, title, (key,), unit, drawn, said)
+        return Chart(id_, title, (key,), unit, drawn, said, numbers.percent, SHARES, (0.5,), margin=MARGIN)
+    return Chart(id_, title, (key,), unit, drawn, said, margin=MARGIN)
 
 
 def _held_out(run: NamedRun, key: str) -> Curve:

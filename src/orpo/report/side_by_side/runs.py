@@ -35,8 +35,12 @@ def read_runs(folders: Sequence[Path]) -> tuple[NamedRun, ...]:
 
 
 def unique_names(folders: Sequence[Path]) -> list[str]:
-    """The name of each folder, with as many of its parents in front as it takes to tell all apart."""
-    depth, longest = 1, max(len(folder.parts) for folder in folders)
-    while depth < longest and len({folder.parts[-depth:] for folder in folders}) < len(folders):
-        depth += 1
-    return ["/".join(folder.parts[-depth:]) for folder in folders]
+    """The name of each folder, with as many of its parents in front as it takes to tell it from the others."""
+    return ["/".join(folder.parts[-_depth(folder, folders) :]) for folder in folders]
+
+
+def _depth(folder: Path, folders: Sequence[Path]) -> int:
+    depths = range(1, len(folder.parts))
+    return next(
+        (depth for depth in depths if sum(other.parts[-depth:] == folder.parts[-depth:] for other in folders) == 1), len(folder.parts)
+    )
