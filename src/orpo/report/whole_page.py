@@ -48,6 +48,11 @@ def _section(name: str, title: str, content: Html) -> Html:
     return element("section", element("h2", title, id=f"{name}-heading"), content, id=name, aria_labelledby=f"{name}-heading")
 
 
+def name_of(name: str) -> Html:
+    """The name of a run or a pipeline, at most 60 letters of it, set apart from the words around it whatever its script."""
+    return element("span", clipped(name, 60), class_="name", dir="auto")
+
+
 def note(text: str) -> Html:
     """A sentence in the small grey type: how to read what follows, or what is not there."""
     return element("p", text, class_="note")

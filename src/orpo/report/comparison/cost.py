@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orpo.report.comparison.reading import Comparison, Pipeline, Values
-from orpo.report.comparison.spelling import name_of
 from orpo.report.escape import clipped
 from orpo.report.markup import Child, Html, element, join
 from orpo.report.numbers import THIN_SPACE, as_number, count, datum, duration
 from orpo.report.tables import table
-from orpo.report.whole_page import note
+from orpo.report.whole_page import name_of, note
 
 
 def _gib(value: float) -> str:
@@ -45,17 +44,17 @@ READING = (
 
 def cost_section(comparison: Comparison) -> Html | None:
     """Each pipeline's total and its stages, then the tuning; None before anything was measured."""
-    costed = [pipeline for pipeline in comparison.pipelines if pipeline.total]
+    costed = [pipeline for pipeline in comparison.pipelines if any(as_number(value) is not None for value in pipeline.total.values())]
     if not costed:
         return None
-    columns = [column for column in COLUMNS if any(column[0] in pipeline.total for pipeline in costed)]
+    columns = [column for column in COLUMNS if any(as_number(pipeline.total.get(column[0])) is not None for pipeline in costed)]
     rows = [row for pipeline in costed for row in _rows(pipeline, columns)]
     heads = ["pipeline and its stages", *(head for _, head, _ in columns)]
     return join([note(READING), table(heads, rows, name="Cost by stage", class_="scroll figures-table cost"), _tuning(comparison)])
 
 
 def _rows(pipeline: Pipeline, columns: list[tuple[str, str, Callable[[float], str]]]) -> list[list[Child]]:
-    name = element("strong", name_of(clipped(pipeline.name, 60)))
+    name = element("strong", name_of(pipeline.name))
     rows = [[name, *_cells(pipeline.total, columns)]]
     if len(pipeline.stages) > 1:
         for i, stage in enumerate(pipeline.stages, start=1):
@@ -73,13 +72,12 @@ def _cell(value: float | None, spelled: Callable[[float], str]) -> Html:
 
 
 def _tuning(comparison: Comparison) -> Html | None:
-    tuned = [pipeline for pipeline in comparison.pipelines if pipeline.tuning]
+    tuned = [pipeline for pipeline in comparison.pipelines if as_number(pipeline.tuning.get("trials"))]
     if not tuned:
         return None
     kinds: tuple[tuple[str, Callable[[float], str]], ...] = (("trials", count), ("tokens", count), ("seconds", _time))
     rows = [
-        [name_of(clipped(pipeline.name, 60)), *(_cell(as_number(pipeline.tuning.get(key)), spelled) for key, spelled in kinds)]
-        for pipeline in tuned
+        [name_of(pipeline.name), *(_cell(as_number(pipeline.tuning.get(key)), spelled) for key, spelled in kinds)] for pipeline in tuned
     ]
     said = table(("pipeline", "trials", "tokens", "time"), rows, name="Cost of tuning", class_="scroll figures-table narrow")
     return join([element("h3", "Tuning, before that"), said])

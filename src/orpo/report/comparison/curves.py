@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from orpo.report import axes, chart
 from orpo.report.chart import Chart, Line
 from orpo.report.comparison.reading import Comparison, Pipeline
-from orpo.report.comparison.spelling import name_of
 from orpo.report.escape import clipped
 from orpo.report.markup import Child, Html, element, join
 from orpo.report.numbers import as_number, count, datum, nats
 from orpo.report.series import Curve, Point, Row, curve, evenly
 from orpo.report.tables import table
-from orpo.report.whole_page import note
+from orpo.report.whole_page import name_of, note
 
 KEYS = ("logps/chosen", "logps/rejected")
 COLUMNS = (
@@ -83,7 +82,7 @@ def _numbers(comparison: Comparison) -> Html:
 def _table_rows(pipeline: Pipeline) -> Iterator[list[Child]]:
     for i, stage in enumerate(pipeline.stages, start=1):
         for row in evenly(stage.curve, MAX_ROWS):
-            yield [name_of(clipped(pipeline.name, 60)), f"{i} {clipped(stage.objective, 40)}", *_cells(row)]
+            yield [name_of(pipeline.name), f"{i} {clipped(stage.objective, 40)}", *_cells(row)]
 
 
 def _cells(row: Row) -> list[Child]:

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from orpo.report.comparison.reading import Comparison, Reply
-from orpo.report.comparison.spelling import name_of
-from orpo.report.escape import clipped
 from orpo.report.markup import Child, Html, element, join
 from orpo.report.numbers import as_number, datum, percent
 from orpo.report.samples import MAX_BYTES, block, spoken
-from orpo.report.whole_page import note
+from orpo.report.whole_page import name_of, note
 
 MAX_PROMPTS = 12
 
@@ -52,4 +50,4 @@ def _reply(name: str, reply: Reply) -> Html:
     score = as_number(reply.verdict.get("score"))
     said: list[Child] = ["oracle ", datum(score, percent(score))] if score is not None else []
     beside = [element("span", *said, class_="tokens")] if said else []
-    return block(reply.reply, name_of(clipped(name, 60)), "after", *beside)
+    return block(reply.reply, name_of(name), "after", *beside)

@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Mapping
 
 from orpo.report.comparison.reading import Comparison, Failure
-from orpo.report.comparison.spelling import name_of
 from orpo.report.escape import clipped
+from orpo.report.facts import sequence
 from orpo.report.markup import Child, Html, element, join
 from orpo.report.numbers import count, datum, duration, moment
 from orpo.report.tables import MAX_TEXT, json_cell, pairs_list, table
-from orpo.report.whole_page import note
+from orpo.report.whole_page import name_of, note
 
 MAX_FAILURES = 30
 MAX_ENTRIES = 40
@@ -24,17 +24,19 @@ def failures_section(comparison: Comparison) -> Html:
         return note("No stage failed.")
     rows = [_row(failure) for failure in failures[:MAX_FAILURES]]
     rest = note(f"{MAX_FAILURES} of {len(failures)} failures are shown.") if len(failures) > MAX_FAILURES else None
-    return join([table(("pipeline", "stage", "seed", "message"), rows, name="Failures"), rest])
+    shared = note("A training that pipelines share is listed under each of them.")
+    return join([shared, table(("pipeline", "stage", "seed", "message"), rows, name="Failures"), rest])
 
 
 def _row(failure: Failure) -> list[Child]:
     # Stages are counted from 1 on this page, as people count.
-    stage = datum(failure.stage, count((failure.stage or 0) + 1))
-    return [name_of(clipped(failure.pipeline, 60)), stage, datum(failure.seed, count(failure.seed or 0)), _message(failure.error)]
+    stage = None if failure.stage is None else failure.stage + 1
+    message = element("code", clipped(failure.error, 600), class_="message")
+    return [name_of(failure.pipeline), _number(stage), _number(failure.seed), message]
 
 
-def _message(error: str) -> Html:
-    return element("code", clipped(error, 600), class_="message")
+def _number(value: float | None) -> Html:
+    return datum(value, "" if value is None else count(value))
 
 
 def reproduce_section(comparison: Comparison) -> Html:
@@ -50,7 +52,7 @@ def reproduce_section(comparison: Comparison) -> Html:
 
 
 def _times(comparison: Comparison) -> list[tuple[Child, Child]]:
-    entries: list[tuple[Child, Child]] = [("seeds", json_cell(list(comparison.equal.get("seeds") or [])))]
+    entries: list[tuple[Child, Child]] = [("seeds", json_cell(list(sequence(comparison.equal.get("seeds")))))]
     entries += [("seed of tuning", json_cell(comparison.tuned_by["seed"]))] if "seed" in comparison.tuned_by else []
     for name, when in (("started", comparison.started), ("finished", comparison.finished)):
         entries += [(name, clipped(moment(when), 80))] if when else []

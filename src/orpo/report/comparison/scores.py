@@ -15,7 +15,6 @@ from orpo.report.comparison.spelling import (
     interval,
     interval_of_difference,
     is_share,
-    name_of,
     plain,
     signed,
     spelled,
@@ -28,7 +27,7 @@ from orpo.report.labels import fitted
 from orpo.report.markup import Child, Html, element, join
 from orpo.report.numbers import count, datum
 from orpo.report.tables import table
-from orpo.report.whole_page import note
+from orpo.report.whole_page import name_of, note
 
 NO_SCORES = "No pipeline has scores yet."
 NUM_OPEN = 4
@@ -129,7 +128,7 @@ def _differences(comparison: Comparison, metric: Metric, id_: str) -> DotChart |
     return DotChart(
         id_,
         f"Difference to {fitted(baseline.name, 190)}",
-        unit_of_difference(metric),
+        ", ".join(part for part in (clipped(metric.title, 60), unit_of_difference(metric)) if part),
         tuple(_difference_row(metric, pipeline) for pipeline in comparison.pipelines),
         partial(tick_labels, metric, is_difference=True),
         ("as the baseline", ZERO),
@@ -153,7 +152,7 @@ def table_section(comparison: Comparison) -> Html:
         return note(NO_SCORES)
     heads = ["pipeline", *(clipped(metric.title, 60) for metric in metrics)]
     rows: list[list[Child]] = [
-        [name_of(clipped(pipeline.name, 60)), *(_score_cell(metric, pipeline) for metric in metrics)] for pipeline in comparison.pipelines
+        [name_of(pipeline.name), *(_score_cell(metric, pipeline) for metric in metrics)] for pipeline in comparison.pipelines
     ]
     if comparison.base:
         rows.append(["untrained model", *(_cell(metric, comparison.base.get(metric.id)) for metric in metrics)])
@@ -186,10 +185,7 @@ def _cell(metric: Metric, score: Estimate | None) -> Html:
 def _differences_table(comparison: Comparison, metrics: tuple[Metric, ...], heads: list[str]) -> Html | None:
     if comparison.baseline is None or not any(pipeline.against for pipeline in comparison.pipelines):
         return None
-    rows = [
-        [name_of(clipped(pipeline.name, 60)), *(_difference_cell(metric, pipeline) for metric in metrics)]
-        for pipeline in others(comparison)
-    ]
+    rows = [[name_of(pipeline.name), *(_difference_cell(metric, pipeline) for metric in metrics)] for pipeline in others(comparison)]
     summary = f"Differences to {clipped(comparison.baseline.name, 60)}, with their intervals"
     return _folded(summary, table(heads, rows, name="Differences to the baseline", class_="scroll figures-table"))
 
@@ -204,9 +200,7 @@ def _difference_cell(metric: Metric, pipeline: Pipeline) -> Html:
 
 
 def _seeds_table(comparison: Comparison, metrics: tuple[Metric, ...], heads: list[str]) -> Html | None:
-    rows = [
-        [name_of(clipped(pipeline.name, 60)), *(_seeds_cell(metric, pipeline) for metric in metrics)] for pipeline in comparison.pipelines
-    ]
+    rows = [[name_of(pipeline.name), *(_seeds_cell(metric, pipeline) for metric in metrics)] for pipeline in comparison.pipelines]
     if not any(score.per_seed for pipeline in comparison.pipelines for score in pipeline.scores.values()):
         return None
     return _folded("The means of single seeds", table(heads, rows, name="Single seeds", class_="scroll figures-table"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orpo.report import axes
 from orpo.report.comparison.reading import Estimate, Metric
-from orpo.report.markup import Child, Html, element, join
+from orpo.report.markup import Html, join
 from orpo.report.numbers import MINUS, THIN_SPACE, count, datum
 
 SHARES = frozenset({"oracle/score", "oracle/correct", "oracle/manner", "accuracy", "accuracy_sum", "win_rate"})
@@ -77,8 +77,3 @@ def tick_labels(metric: Metric, values: list[float], *, is_difference: bool = Fa
         labels = axes.tick_labels([100 * value for value in values])
         return labels if is_difference else [f"{label}{THIN_SPACE}%" for label in labels]
     return axes.tick_labels(values)
-
-
-def name_of(name: str, *beside: Child) -> Html:
-    """The name of a pipeline, set apart from the sentence around it whatever its letters are."""
-    return element("span", name, *beside, class_="name", dir="auto")

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orpo.report.comparison.reading import Comparison, Metric, Trial
-from orpo.report.comparison.spelling import exact, name_of
+from orpo.report.comparison.spelling import exact
 from orpo.report.escape import clipped
 from orpo.report.facts import mapping
 from orpo.report.markup import Child, Html, element, join
 from orpo.report.numbers import as_number, count, datum, short
 from orpo.report.tables import json_cell, pairs_list, table
-from orpo.report.whole_page import note
+from orpo.report.whole_page import name_of, note
 
 MAX_TRIALS = 24
 MAX_ENTRIES = 40
@@ -136,16 +136,16 @@ def _stage(stage: TunedStage, metric: Metric | None) -> Html:
     shown = [trial for i, trial in enumerate(stage.trials) if i < MAX_TRIALS or trial.is_chosen]
     edges = on_the_edge(stage)
     rows = [
-        [f"trial {i}", *(json_cell(trial.settings.get(name)) for name in names), _metric(trial, metric), _state(trial, edges)]
+        [count(i), *(json_cell(trial.settings.get(name)) for name in names), _metric(trial, metric), _state(trial)]
         for i, trial in enumerate(shown, start=1)
     ]
-    heads = ["", *(clipped(name, 60) for name in names), clipped(metric.title, 60) if metric else "metric", "state"]
+    heads = ["trial", *(clipped(name, 60) for name in names), clipped(metric.title, 60) if metric else "metric", "state"]
     rest = f" {len(shown)} of {len(stage.trials)} trials are shown." if len(shown) < len(stage.trials) else ""
-    others = [part for i, name in enumerate(stage.pipelines) for part in (", " if i else None, name_of(clipped(name, 60)))]
+    others = [part for i, name in enumerate(stage.pipelines) for part in (", " if i else None, name_of(name))]
     steps = f"{count(stage.num_steps)} steps. " if stage.num_steps is not None else ""
     shared = ["Tuned once for ", *others, "."] if len(stage.pipelines) > 1 else []
     said = element("p", steps, *shared, rest, class_="note") if steps or shared or rest else None
-    head = element("h4", name_of(clipped(stage.title, 80)))
+    head = element("h4", name_of(stage.title))
     return element(
         "article", head, said, _warning(edges), table(heads, rows, name=f"Trials of {clipped(stage.title, 80)}"), class_="trials"
     )
@@ -157,9 +157,9 @@ def _metric(trial: Trial, metric: Metric | None) -> Html:
     return exact(metric, trial.metric)
 
 
-def _state(trial: Trial, edges: tuple[Edge, ...]) -> Child:
+def _state(trial: Trial) -> Child:
     if trial.is_chosen:
-        return element("strong", "chosen", " (on the edge)" if edges else None)
+        return element("strong", "chosen")
     return clipped(f"failed: {trial.error}", 200) if trial.error else ""
 
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 
 from orpo.report.comparison.outcome import RULE, Outcome, measured, others, outcome
 from orpo.report.comparison.reading import Comparison, Estimate, Metric, Pipeline
-from orpo.report.comparison.spelling import exact, exact_difference, interval, interval_of_difference, is_share, name_of, unit_of_difference
+from orpo.report.comparison.spelling import exact, exact_difference, interval, interval_of_difference, is_share, unit_of_difference
 from orpo.report.comparison.tuning import on_the_edge, tuned_stages
 from orpo.report.escape import clipped
 from orpo.report.markup import Child, Html, element, join
 from orpo.report.numbers import as_number, count, datum, duration, percent, short
 from orpo.report.verdict import Sentence
+from orpo.report.whole_page import name_of
 
 EQUAL_COST = 0.02
 MAX_WITH_FIGURES = 4
@@ -20,7 +21,7 @@ COST_RULE = (
     f"Lowest total over all stages, mean over seeds, tuning aside; within {percent(EQUAL_COST)} of the lowest counts as equally cheap. "
     "Tokens: those of the policy and of the reference."
 )
-MISSING_RULE = "Each failed stage, each seed without scores, and each metric without a value is counted."
+MISSING_RULE = "Each training that failed (a shared one for each of its pipelines), each seed and each metric without a value is counted."
 EDGE_RULE = "On the edge: the chosen value of a setting is the lowest or the highest that was tried, so a better one may lie beyond."
 _GROUPS: tuple[tuple[Outcome, str], ...] = (
     ("better", "Better"),
@@ -73,16 +74,15 @@ def _members(metric: Metric, members: Sequence[Pipeline]) -> list[Child]:
         said += [", " if i else None, _name(pipeline)]
         difference = pipeline.against.get(metric.id)
         if difference is not None and len(members) <= MAX_WITH_FIGURES:
-            unit = "points" if is_share(metric) else unit_of_difference(metric)
-            between = interval_of_difference(metric, difference)
-            said += [
-                " (",
-                exact_difference(metric, difference.mean),
-                f" {unit}" if unit else None,
-                *([", ", between] if between else []),
-                ")",
-            ]
+            said += [" (", *_difference(metric, difference), ")"]
     return said
+
+
+def _difference(metric: Metric, difference: Estimate) -> list[Child]:
+    unit = "points" if is_share(metric) else unit_of_difference(metric)
+    said: list[Child] = [exact_difference(metric, difference.mean), f" {unit}" if unit else None]
+    between = interval_of_difference(metric, difference)
+    return [*said, ", ", between] if between else said
 
 
 def _untrained(comparison: Comparison, metric: Metric) -> list[Sentence]:
@@ -144,12 +144,14 @@ def total_tokens(pipeline: Pipeline) -> float | None:
 def _missing(comparison: Comparison) -> list[Sentence]:
     """Everything that is not there, in one sentence; nothing is said when all is there."""
     said: list[Child] = []
-    asked, failed = comparison.num_seeds, len(comparison.failures)
+    asked, failed, tuning_seed = comparison.num_seeds, len(comparison.failures), as_number(comparison.tuned_by.get("seed"))
+    trials = sum(failure.seed is not None and failure.seed == tuning_seed for failure in comparison.failures)
     if comparison.status == "running":
         waiting = sum(not pipeline.scores for pipeline in comparison.pipelines)
         said.append(f"The comparison is still going: {count(waiting)} of {count(len(comparison.pipelines))} pipelines have no scores yet. ")
     if failed:
-        said.append(f"{count(failed)} {'stage' if failed == 1 else 'stages'} failed (see Failures). ")
+        of_tuning = f", {count(trials)} of them in tuning" if trials else ""
+        said.append(f"{count(failed)} {'training' if failed == 1 else 'trainings'} failed{of_tuning} (see Failures). ")
     fewer = [p for p in comparison.pipelines if p.scores and p.num_seeds < asked]
     if fewer:
         said += ["Fewer than ", f"{count(asked)} seeds: "]
@@ -170,13 +172,13 @@ def _edges(comparison: Comparison) -> list[Sentence]:
         return []
     said: list[Child] = [f"{count(len(edged))} of {count(len(stages))} tuned stages chose a value on the edge of their grid"]
     if len(edged) <= MAX_WITH_FIGURES:
-        said += [": ", *(part for i, stage in enumerate(edged) for part in ("; " if i else None, name_of(clipped(stage.title, 60))))]
+        said += [": ", *(part for i, stage in enumerate(edged) for part in ("; " if i else None, name_of(stage.title)))]
     return [Sentence(join([*said, "."]), EDGE_RULE)]
 
 
 def _figure(metric: Metric, estimate: Estimate) -> list[Child]:
-    between = interval(metric, estimate)
-    return [exact(metric, estimate.mean, class_="figure"), *([" (", between, ")"] if between else [])]
+    mean, between = exact(metric, estimate.mean, class_="figure"), interval(metric, estimate)
+    return [mean, " (", between, ")"] if between else [mean]
 
 
 def _names(pipelines: Sequence[Pipeline]) -> list[Child]:
@@ -184,4 +186,4 @@ def _names(pipelines: Sequence[Pipeline]) -> list[Child]:
 
 
 def _name(pipeline: Pipeline) -> Html:
-    return name_of(clipped(pipeline.name, 60))
+    return name_of(pipeline.name)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orpo.report.comparison.spelling import name_of
-from orpo.report.escape import clipped
 from orpo.report.markup import Html, element, join
 from orpo.report.samples import MAX_BYTES, block, reply_facts, spoken
 from orpo.report.series import evenly
 from orpo.report.side_by_side.runs import NamedRun
-from orpo.report.whole_page import note
+from orpo.report.whole_page import name_of, note
 
 MAX_PROMPTS = 12
 Row = Mapping[str, Any]
@@ -45,7 +43,7 @@ def _shared_prompts(runs: Sequence[NamedRun]) -> list[dict[str, Row]]:
 def _article(i: int, answers: Mapping[str, Row], runs: Sequence[NamedRun]) -> Html:
     first = next(iter(answers.values()))
     blocks = [
-        block(answers[run.name]["after"], name_of(clipped(run.name, 60)), "after", *reply_facts(answers[run.name], "after"))
+        block(answers[run.name]["after"], name_of(run.name), "after", *reply_facts(answers[run.name], "after"))
         for run in runs
         if run.name in answers
     ]
