@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-# Tests cannot import each other under importlib mode: this makes `comparisons`, `documents` and `payloads` importable.
+# Tests cannot import each other under importlib mode: this makes `browser`, `comparisons`, `documents` and `payloads` importable.
 sys.path.insert(0, str(Path(__file__).parent))
 
 Files = dict[str, Any]
