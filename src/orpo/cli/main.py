@@ -117,6 +117,17 @@ def evaluate(
 
 
 @app.command()
+def report(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Run directories, or the folder of one comparison.")],
+    out: Annotated[str | None, typer.Option(help="Write the page to this .html file.", show_default=False)] = None,
+) -> None:
+    """Write the page of a run or of a comparison anew, or put several runs side by side on one page."""
+    from orpo.cli.report import run_report
+
+    run_report(runs, out=out)
+
+
+@app.command()
 def env() -> None:
     """Print versions and hardware, to paste into an issue."""
     from orpo.cli.environment import run_env
