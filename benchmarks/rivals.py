@@ -89,10 +89,11 @@ def trl_rival(body: Any, which: Contender, setup: Setup, run_dir: Path) -> tuple
     trainer = prepared_trainer(body, which, setup, run_dir, rows=rival_rows(setup), ref_model=frozen)
     if setup.reference != "precomputed":
         return trainer, None
-    start = time.perf_counter()
     with as_reference(body, setup.seed):
+        start = time.perf_counter()
         trainer.train_dataset = trainer._precompute_ref_logps(trainer.train_dataset, "train", trainer.args.per_device_train_batch_size)
-    return trainer, time.perf_counter() - start
+        seconds = time.perf_counter() - start
+    return trainer, seconds
 
 
 def as_read(objective: str, pairs: Sequence[TokenizedExample]) -> tuple[TokenizedExample, ...]:
@@ -116,10 +117,11 @@ def _beside(body: Any, setup: Setup, run_dir: Path, *, path: Any, store: Sequenc
     reads = catalogue.reads(setup.objective)
     if setup.reference == "live":
         return Beside(reads, References.live(live_totals(frozen_reference(body, setup), **how)), mismatched), None
-    start = time.perf_counter()
     with as_reference(body, setup.seed):
+        start = time.perf_counter()
         references = _tables(store, mismatched.train if mismatched else None, policy, run_dir, device=setup.device)
-    return Beside(reads, references, mismatched), time.perf_counter() - start
+        seconds = time.perf_counter() - start
+    return Beside(reads, references, mismatched), seconds
 
 
 def _tables(store: Sequence[TokenizedExample], mismatched: Any, score: Any, run_dir: Path, *, device: str) -> Any:
