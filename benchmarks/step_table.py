@@ -79,11 +79,14 @@ def markdown(result: Mapping[str, Any]) -> list[str]:
 
 
 def rivals_markdown(cases: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """One table of all cases with the ratios of each, then the notes of each."""
+    """One table of all cases with the ratios of each; then the notes of each, and once those that all of them have."""
     rows = [(name, *row, *_ratio_of(result["ratios"], row[0])) for name, result in cases.items() for row in rows_of(result)]
     lines = _table(("case", *COLUMNS, "times as fast (by round)", "of its memory"), rows)
-    for name, result in cases.items():
-        lines += ["", f"## {name}", "", *[f"- {line}" for line in notes_of(result)]]
+    notes = {name: notes_of(result) for name, result in cases.items()}
+    shared = [note for note in next(iter(notes.values())) if all(note in others for others in notes.values())] if len(notes) > 1 else []
+    sections = {name: [note for note in own if note not in shared] for name, own in notes.items()}
+    for name, own in {**sections, **({"all cases": shared} if shared else {})}.items():
+        lines += ["", f"## {name}", "", *[f"- {note}" for note in own]]
     return lines
 
 
