@@ -63,6 +63,7 @@ RENAMED: Mapping[str, str] = {
     "bf16": "dtype",
     "fp32": "dtype",
     "chat_template": "template",
+    "activation_checkpointing": "gradient_checkpointing",
 }
 """Other name -> ours. Where the values differ as well, see _VALUES."""
 
