@@ -40,7 +40,7 @@ TOLD_ELSEWHERE = Became("carried")
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """Another tool. `marks` are settings that it alone has, the most telling first; `defaults` what it does unsaid where that is not what happens here.
+    """Another tool. `marks` are settings that it alone has, the most telling first; `defaults` what it does unsaid where that differs.
 
     What `rules` do not name is looked up in the tables that `orpo train` itself reads foreign names by.
     """

@@ -45,10 +45,18 @@ class MovedIn:
         return resolve_settings(self.settings, notes=notes)
 
 
-def moved_in(tool: Tool, found: Sequence[Setting], *, processes: int = 1, known: Mapping[str, Any] | None = None) -> MovedIn:
+def moved_in(
+    tool: Tool,
+    found: Sequence[Setting],
+    *,
+    processes: int = 1,
+    known: Mapping[str, Any] | None = None,
+    beside: Mapping[str, Setting] | None = None,
+) -> MovedIn:
     """What `found`, the settings of a file of `tool`, come to here. `processes` is how many it was launched on.
 
-    `known` are values that rules may read and no file holds, such as steps_per_epoch. Raises ConfigError for a value that cannot be.
+    `known` are values that rules may read and no file holds, such as steps_per_epoch; `beside` are settings of ours that go before.
+    Raises ConfigError for a value that cannot be.
     """
     given = {setting.name: setting for setting in found}
     said = {setting.name: setting.value for setting in found}
@@ -60,6 +68,7 @@ def moved_in(tool: Tool, found: Sequence[Setting], *, processes: int = 1, known:
     if processes > 1 and "pairs_per_step" in settings:
         pairs = settings["pairs_per_step"]
         settings["pairs_per_step"] = Setting("pairs_per_step", pairs.value * processes, pairs.place, f"{pairs.written} x {processes}")
+    settings |= beside or {}
     rows += tuple(_without_what_is_not_read(settings))
     return MovedIn(tool, settings, rows)
 
