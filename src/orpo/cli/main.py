@@ -96,6 +96,21 @@ def init(
     run_init(path)
 
 
+@app.command("import")
+def move_in(
+    file: Annotated[str, typer.Argument(help="A YAML or JSON file of TRL, LLaMA-Factory or Axolotl.")],
+    out: Annotated[str | None, typer.Option(help="Where to write the orpo.yaml (default: print it).")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file that --out names.")] = False,
+    tool: Annotated[str | None, typer.Option("--from", help="trl, llama-factory or axolotl, where the file does not tell.")] = None,
+    trainer: Annotated[str | None, typer.Option(help="The trainer of TRL, where the file does not tell: orpo, dpo, kto, sft, cpo.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="How many processes it was launched on: a step had that many batches.")] = 1,
+) -> None:
+    """Turn a configuration of TRL, LLaMA-Factory or Axolotl into an orpo.yaml, and say what means something else here."""
+    from orpo.cli.moving_in import run_import
+
+    run_import(file, out=out, force=force, tool=tool, trainer=trainer, processes=processes)
+
+
 add_train_command(app)
 add_plan_command(app)
 

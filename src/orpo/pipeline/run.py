@@ -14,6 +14,7 @@ from orpo.engine.paths import Path as EnginePath
 from orpo.engine.scores import choose_score_path
 from orpo.engine.startup_check import choose_path
 from orpo.errors import InterruptedRun
+from orpo.pipeline.given import NOTHING, Given
 from orpo.pipeline.outcome import last_row, now, outcome_recorded
 from orpo.pipeline.prepare import Prepared, load_body, num_parameters, prepare
 from orpo.pipeline.references import beside_of
@@ -48,24 +49,32 @@ class Run:
 
 
 def run_training(
-    resolved: ResolvedConfig, *, console: Console | None = None, parent: Path = Path("runs"), prefix: str = "", judge: Judge | None = None
+    resolved: ResolvedConfig,
+    *,
+    console: Console | None = None,
+    parent: Path = Path("runs"),
+    prefix: str = "",
+    judge: Judge | None = None,
+    given: Given = NOTHING,
 ) -> Run:
     """The finished run of `resolved`. `judge` scores replies to held-out prompts before and after (the built-in world has one).
+
+    `given` is what the caller holds in memory in place of what the settings name.
 
     Raises the errors of `orpo.errors`; InterruptedRun after a signal, with a valid checkpoint saved.
     """
     console = console or people_console(quiet=not is_first())
     with stops_are_errors():
-        return _run(resolved, console=console, parent=parent, prefix=prefix, judge=judge)
+        return _run(resolved, console=console, parent=parent, prefix=prefix, judge=judge, given=given)
 
 
-def _run(resolved: ResolvedConfig, *, console: Console, parent: Path, prefix: str, judge: Judge | None) -> Run:
+def _run(resolved: ResolvedConfig, *, console: Console, parent: Path, prefix: str, judge: Judge | None, given: Given) -> Run:
     """Everything from the settings on: prepare, find the place, check what is resumed, train."""
     say = Say(console)
     quiet_libraries()
     start_ranks()
     started = time.monotonic()
-    prepared = prepare(resolved, say)
+    prepared = prepare(resolved, say, given=given)
     config = resolved.config
     asked = settings_hash(asdict(prepared.identity) | {"free": None})
     prefix = prefix or f"{config.objective}-{Path(str(config.model)).name}"
@@ -201,8 +210,10 @@ def _fit(place: Place, prepared: Prepared, body: Any, path: EnginePath, *, conso
             say=view.say,
             before=log.sync if log else lambda: None,
         ),
-        callbacks=[signal_callback, RecordingCallback(*([log.append, view.show] if log else []))],
+        callbacks=[signal_callback, RecordingCallback(*([log.append, view.show] if log else [])), *prepared.given.callbacks],
     )
+    if prepared.given.began:
+        prepared.given.began(trainer)
     if place.resume:
         trainer.restore_progress(step, float(last_row(run_dir).get("seconds") or 0.0), place.resume.manifest.facts.samples_seen)
     try:
