@@ -24,7 +24,7 @@ def test_values_that_are_all_the_same_have_an_interval_of_no_width() -> None:
 
 
 def test_two_seeds_that_agree_with_themselves_give_the_two_values_as_limits() -> None:
-    # Of two seeds one is drawn, of equal items it does not matter which: every resample is 0.2 or 0.6.
+    # Of two seeds one is drawn: every resample is 0.2 or 0.6.
     found = estimate(np.array([[0.2] * 5, [0.6] * 5]))
     assert (found.low, found.mean, found.high) == pytest.approx((0.2, 0.4, 0.6))
 
@@ -46,7 +46,7 @@ def test_the_spread_is_that_of_seeds_and_of_items_together() -> None:
     assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.1)
 
 
-@pytest.mark.parametrize(("num_seeds", "of_seeds", "of_items", "least"), [(5, 0.05, 0.3, 0.92), (5, 0.1, 0.0, 0.82), (1, 0.0, 0.4, 0.92)])
+@pytest.mark.parametrize(("num_seeds", "of_seeds", "of_items", "least"), [(5, 0.05, 0.3, 0.9), (5, 0.1, 0.0, 0.82), (1, 0.0, 0.4, 0.92)])
 def test_the_interval_holds_the_truth_about_as_often_as_it_says(num_seeds: int, of_seeds: float, of_items: float, least: float) -> None:
     """With five seeds and nothing else it is 85 to 88 %, as for any interval by percentiles; docs/decisions/0011 says so."""
     draw, hits = np.random.default_rng(3), 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+WIDE = 140
+
 
 def run_compare(config: str, *, output_dir: str | None, fresh: bool, jobs: int | None) -> None:
     """Runs the comparison and prints its table. Raises OrpoError where a pipeline came to no end with any seed."""
@@ -18,7 +20,8 @@ def run_compare(config: str, *, output_dir: str | None, fresh: bool, jobs: int |
     done = run_comparison(replace(asked, jobs=jobs or asked.jobs), output_dir=output_dir, fresh=fresh, console=console)
     say = Say(console)
     console.print()
-    console.print(result_table(done.found))
+    # A file or a pipe has no width that lines should be folded to.
+    console.print(result_table(done.found), width=None if console.is_terminal else WIDE)
     for line in sentences(done.found):
         say(line)
     if done.page:

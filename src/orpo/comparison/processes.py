@@ -13,7 +13,7 @@ import psutil
 
 from orpo.comparison.worker import Work, process
 
-PRELOADED = ["orpo.comparison.worker", "transformers.models.llama.modeling_llama", "transformers.trainer", "accelerate", "orpo.report.plot"]
+PRELOADED = ["orpo.comparison.worker", "transformers.models.llama.modeling_llama", "transformers.trainer", "accelerate"]
 """What is imported once, before the first stage: it takes seconds. Nothing in it starts threads or touches a GPU, so it can be forked."""
 
 

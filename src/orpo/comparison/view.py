@@ -70,15 +70,14 @@ def stage_line(name: str, settings: Mapping[str, Any], *, role: str, figure: str
 
 
 def result_table(found: Mapping[str, Any]) -> Table:
-    """Pipelines with their main figure and its interval, the difference to the baseline, accuracy, and what they cost."""
+    """Pipelines with their main figure, the difference to the baseline, accuracy, and what they cost, tuning left out."""
     main = found["metrics"][0]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    headers = (main["title"], "", "to baseline", "", "accuracy", "seconds", "tokens", "peak GiB", "models")
-    for header in ("pipeline", *headers):
-        table.add_column(header, header_style="dim", justify="left" if header == "pipeline" else "right", no_wrap=True)
-    base = found["base"]["scores"].get(main["id"])
-    if base:
-        table.add_row("(untrained)", *_mean_and_interval(base), "", "", _accuracy(found["base"]["scores"]), *[""] * 4)
+    for header in ("pipeline", main["title"], "against baseline", "accuracy", "seconds", "tokens", "GiB", "models"):
+        table.add_column(header, header_style="dim", justify="left" if header == "pipeline" else "right", no_wrap=header == "pipeline")
+    base = found["base"]["scores"]
+    if main["id"] in base:
+        table.add_row("(untrained)", _with_interval(base[main["id"]]), "", _accuracy(base), "", "", "", "")
     for entry in found["pipelines"]:
         table.add_row(Text(_named(entry, found)), *_cells(entry, main["id"]))
     return table
@@ -86,33 +85,27 @@ def result_table(found: Mapping[str, Any]) -> Table:
 
 def _named(entry: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """The pipeline's name; with how many seeds came to an end, where it is not all."""
-    scores = entry["scores"]
+    scores, seeds = entry["scores"], len(found["equal"]["seeds"])
     num = len(next(iter(scores.values()))["per_seed"]) if scores else 0
-    seeds = len(found["equal"]["seeds"])
     return entry["name"] if num == seeds else f"{entry['name']} ({num} of {seeds} seeds)"
 
 
 def _cells(entry: Mapping[str, Any], main: str) -> list[str]:
-    score, total, apart = entry["scores"].get(main), entry["cost"]["total"], difference(entry, main)
-    shown = _mean_and_interval(score) if score else ("-", "")
-    versus = _mean_and_interval(apart.as_dict(), signed=True) if apart else ("baseline" if entry["baseline"] else "-", "")
-    return [*shown, *versus, _accuracy(entry["scores"]), *_cost_cells(total)]
-
-
-def _cost_cells(total: Mapping[str, Any]) -> list[str]:
-    if total["seconds"] is None:
-        return ["-"] * 4
-    tokens = total["tokens"] + total["reference_tokens"]
-    return [f"{total['seconds']:.1f}", rate(tokens), f"{total['peak_memory_gib']:.2f}", f"{total['models_in_memory']:.0f}"]
+    score, apart, total = entry["scores"].get(main), entry.get("against", {}).get(main), entry["cost"]["total"]
+    versus = _with_interval(apart, sign="+") if apart else "baseline" if entry["baseline"] else "-"
+    costs = ["-"] * 4
+    if total["seconds"] is not None:
+        tokens = rate(total["tokens"] + total["reference_tokens"])
+        costs = [f"{total['seconds']:.1f}", tokens, f"{total['peak_memory_gib']:.2f}", f"{total['models_in_memory']:.0f}"]
+    return [_with_interval(score) if score else "-", versus, _accuracy(entry["scores"]), *costs]
 
 
 def _accuracy(scores: Mapping[str, Any]) -> str:
     return f"{scores['accuracy']['mean']:.1%}" if "accuracy" in scores else "-"
 
 
-def _mean_and_interval(score: Mapping[str, float], *, signed: bool = False) -> tuple[str, str]:
-    sign = "+" if signed else ""
-    return f"{score['mean']:{sign}.3f}", f"({score['low']:{sign}.3f} to {score['high']:{sign}.3f})"
+def _with_interval(score: Mapping[str, float], *, sign: str = "") -> str:
+    return f"{score['mean']:{sign}.3f} ({score['low']:{sign}.2f} to {score['high']:{sign}.2f})"
 
 
 def sentences(found: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -56,6 +57,7 @@ class Work:
 
 def process(work: Work) -> NoReturn:
     """The process of one stage. Exits with 0 and a result, with 1 and a failure, or with 143 after a signal, a checkpoint saved."""
+    gc.freeze()  # what the libraries made when they were loaded lives as long as this process: no collection looks through it
     os.setpgid(0, 0)  # Ctrl-C in the terminal reaches the parent alone, which asks every process to save
     threading.Thread(target=_end_with_parent, daemon=True).start()
     folder = Path(work.folder)
@@ -98,7 +100,7 @@ def _end_with_parent() -> None:
 def stage_result(work: Work, folder: Path, console: Console) -> dict[str, Any]:
     """Trains the stage, or goes on with it, and measures its model: what it cost, its curves, its figures."""
     resolved = replace(work.resolved, config=replace(work.resolved.config, output_dir=str(folder / RUN)))
-    run = run_training(resolved, console=console)
+    run = run_training(resolved, console=console, with_pages=False)
     found: dict[str, Any] = {"cost": run.summary.sections["cost"], "curve": _curve(run.run_dir), "settings": dict(followed_from(resolved))}
     if work.data:
         found["measured"] = _measured(work, str(run.model_dir))

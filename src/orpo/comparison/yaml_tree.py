@@ -14,7 +14,7 @@ from orpo.training.config_file import SettingsLoader, parsed
 MOST_NODES = 10_000
 """Values in a file. A comparison has some hundred; an alias that stands for ten others, which each stand for ten, soon has more."""
 
-DEEPEST = 6
+DEEPEST = 8
 
 
 @dataclass(frozen=True, slots=True)

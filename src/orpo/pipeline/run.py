@@ -50,18 +50,26 @@ class Run:
 
 
 def run_training(
-    resolved: ResolvedConfig, *, console: Console | None = None, parent: Path = Path("runs"), prefix: str = "", judge: Judge | None = None
+    resolved: ResolvedConfig,
+    *,
+    console: Console | None = None,
+    parent: Path = Path("runs"),
+    prefix: str = "",
+    judge: Judge | None = None,
+    with_pages: bool = True,
 ) -> Run:
     """The finished run of `resolved`. `judge` scores replies to held-out prompts before and after (the built-in world has one).
+
+    Without pages there is no report and no card: for many runs that are shown on one page together.
 
     Raises the errors of `orpo.errors`; InterruptedRun after a signal, with a valid checkpoint saved.
     """
     console = console or people_console(quiet=not is_first())
     with stops_are_errors():
-        return _run(resolved, console=console, parent=parent, prefix=prefix, judge=judge)
+        return _run(resolved, console=console, parent=parent, prefix=prefix, judge=judge, with_pages=with_pages)
 
 
-def _run(resolved: ResolvedConfig, *, console: Console, parent: Path, prefix: str, judge: Judge | None) -> Run:
+def _run(resolved: ResolvedConfig, *, console: Console, parent: Path, prefix: str, judge: Judge | None, with_pages: bool) -> Run:
     """Everything from the settings on: prepare, find the place, check what is resumed, train."""
     say = Say(console)
     quiet_libraries()
@@ -81,7 +89,7 @@ def _run(resolved: ResolvedConfig, *, console: Console, parent: Path, prefix: st
             prepared = prepared.cut_as(from_first(lambda: read_summary(place.run_dir).sections.get("model", {})))
         summary = from_first(lambda: _begin(place, resolved, prepared, asked))
         with outcome_recorded(place.run_dir, summary, started, advice=prepared.memory_advice):
-            return _train(place, prepared, console=console, say=say, judge=judge, started=started)
+            return _train(place, prepared, console=console, say=say, judge=judge, started=started, with_pages=with_pages)
 
 
 def people_console(*, quiet: bool = False) -> Console:
@@ -130,7 +138,7 @@ def _begin(place: Place, resolved: ResolvedConfig, prepared: Prepared, asked: st
     return summary
 
 
-def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judge: Judge | None, started: float) -> Run:
+def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judge: Judge | None, started: float, with_pages: bool) -> Run:
     """The run itself: load, sample, train, sample, export, report."""
     run_dir, config = place.run_dir, prepared.config
     body = load_body(prepared, place.resume.path if place.resume else None, say)
@@ -153,7 +161,8 @@ def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judg
         export_model(run_dir, body, prepared.tokenizer)
         sections = finish_samples(run_dir, prepared, body, judge=judge)
         write_summary(run_dir, _finished(run_dir, prepared, sections, started))
-        write_pages(run_dir, say)
+        if with_pages:
+            write_pages(run_dir, say)
         return read_summary(run_dir)
 
     say(f"writes       {run_dir}/")
@@ -224,17 +233,15 @@ def _fit(place: Place, prepared: Prepared, body: Any, path: EnginePath, *, conso
 
 def _beside(prepared: Prepared, body: Any, path: EnginePath, *, run_dir: Path, is_resumed: bool, say: Say) -> Beside:
     """What the objective reads beside the policy; how long that took to make is added to the summary: it is part of the cost."""
-    started = time.monotonic()
-    beside = beside_of(prepared, body, path, run_dir=run_dir, is_resumed=is_resumed, say=say)
 
-    def add() -> None:
+    def add(seconds: float) -> None:
         summary = read_summary(run_dir)
-        seconds = _reference_seconds(summary) + time.monotonic() - started
-        write_summary(run_dir, summary.with_section("cost", {"reference_seconds": seconds}))
+        write_summary(run_dir, summary.with_section("cost", {"reference_seconds": _reference_seconds(summary) + seconds}))
 
-    if beside.references:
-        from_first(add)
-    return beside
+    def spent(seconds: float) -> None:
+        from_first(lambda: add(seconds))
+
+    return beside_of(prepared, body, path, run_dir=run_dir, is_resumed=is_resumed, say=say, spent=spent)
 
 
 def _reference_seconds(summary: RunSummary) -> float:
