@@ -131,7 +131,7 @@ def optimizer(value: Any, _: Values) -> Became:
         return Became(
             "changed", {"optim": "adamw_torch_fused"}, f"{name} keeps its moments in another form: here they are float32, in memory"
         )
-    return Became("unsupported", why=f"{name} is not offered ({', '.join(OPTIMIZERS)}); adamw_torch_fused takes its place")
+    return Became("unsupported", why=f"{name} is not offered; there are {', '.join(OPTIMIZERS)}, the first unless set")
 
 
 def scheduler(value: Any, _: Values) -> Became:
@@ -139,7 +139,7 @@ def scheduler(value: Any, _: Values) -> Became:
     name = _plain(value)
     if name in SCHEDULERS:
         return Became("carried", {"lr_scheduler_type": name})
-    return Became("unsupported", why=f"{name} is not offered ({', '.join(SCHEDULERS)}); linear takes its place")
+    return Became("unsupported", why=f"{name} is not offered; there are {', '.join(SCHEDULERS)}, the first unless set")
 
 
 def warmup(value: Any, _: Values) -> Became:
@@ -159,7 +159,7 @@ def trackers(value: Any, _: Values) -> Became:
     ours = {"report_to": usable} if usable else {}
     if not missing:
         return Became("carried", ours)
-    return Became("unsupported", ours, f"{', '.join(missing)}: not installed here, or not known; install it and add report_to: {names[0]}")
+    return Became("unsupported", ours, f"{', '.join(missing)}: not installed here, or not known; install it first")
 
 
 def run_folder(value: Any, _: Values) -> Became:
