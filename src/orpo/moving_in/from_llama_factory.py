@@ -14,6 +14,7 @@ from orpo.moving_in.tool import (
     Became,
     Rule,
     Tool,
+    UnfitSetting,
     Values,
     all_told_elsewhere,
     for_reasons,
@@ -64,7 +65,8 @@ def stage(value: Any, values: Values) -> Became:
         return Became("changed" if why else "carried", {"objective": STAGE_OF[value]}, why)
     kind = values.get("pref_loss", "sigmoid")
     if value != "dpo" or kind not in OBJECTIVE_OF:
-        raise Unfit(f"stage dpo with pref_loss {', '.join(OBJECTIVE_OF)}; or stage {', '.join(STAGE_OF)}")
+        wrong = "pref_loss" if value == "dpo" else "stage"
+        raise UnfitSetting(wrong, f"stage dpo with pref_loss {', '.join(OBJECTIVE_OF)}; or stage {', '.join(STAGE_OF)}")
     objective, written = OBJECTIVE_OF[kind], f"stage dpo, pref_loss {kind}"
     if objective == "orpo":
         return Became("changed", {"objective": "orpo", "preset": "llama-factory"}, ORPO_LOSS, written)
