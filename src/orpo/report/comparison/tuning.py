@@ -160,7 +160,7 @@ def _metric(trial: Trial, metric: Metric | None) -> Html:
 def _state(trial: Trial) -> Child:
     if trial.is_chosen:
         return element("strong", "chosen")
-    return clipped(f"failed: {trial.error}", 200) if trial.error else ""
+    return clipped(f"failed: {trial.error}", 120) if trial.error else ""
 
 
 def _warning(edges: tuple[Edge, ...]) -> Html | None:
