@@ -100,7 +100,9 @@ print("LOADED", code, *sorted({heavy!r} & sys.modules.keys()))
 """
 
 
-@pytest.mark.parametrize("arguments", [(), ("--help",), ("--version",), ("train", "--help"), ("check", "--help"), ("eval", "--help")])
+@pytest.mark.parametrize(
+    "arguments", [(), ("--help",), ("--version",), ("train", "--help"), ("check", "--help"), ("eval", "--help"), ("compare", "--help")]
+)
 def test_help_loads_none_of_the_heavy_libraries(arguments: tuple[str, ...]) -> None:
     program = LISTING.format(arguments=arguments, heavy=set(HEAVY))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
