@@ -13,9 +13,10 @@ import pytest
 import bench_gpu
 import bench_scaling
 import bench_step
+import first_losses
 import plot
 import step_bench
-from contenders import UnknownContender, contender, in_run_order, trl_rows
+from contenders import UnknownContender, contender, in_run_order
 from gemm_floor import step_work
 from model_shapes import SHAPES, ModelShape
 from orpo.core.records import Source
@@ -24,6 +25,7 @@ from orpo.engine.batching import step_pairs
 from pair_data import grouped_batches, longest_row, plan_steps, random_batches, random_pairs
 from rounds import ContenderFailed, Process, Round, processes
 from step_options import ends_well
+from trl_peers import trl_rows
 
 FIGURES = {
     "seconds_per_step",
@@ -166,12 +168,12 @@ def rounds(first_loss: float, *, trl_loss: float | None = None) -> list[Round]:
 def test_losses_that_differ_are_refused_with_both_values() -> None:
     chosen = {name: contender(name) for name in ("orpo", "trl")}
     same = {"orpo": rounds(9.0, trl_loss=6.00005), "trl": rounds(6.0)}
-    assert step_bench.first_losses(chosen, same, dtype="float32")["largest_difference"] == pytest.approx(5e-5)
+    assert first_losses.first_losses(chosen, same, dtype="float32")["largest_difference"] == pytest.approx(5e-5)
     other = {"orpo": rounds(9.0, trl_loss=6.0002), "trl": rounds(6.0)}
-    with pytest.raises(step_bench.LossesDiffer, match=r"orpo 6\.000200, trl 6\.000000: 2\.0e-04 apart, at most 1e-04"):
-        step_bench.first_losses(chosen, other, dtype="float32")
-    with pytest.raises(step_bench.LossesDiffer):
-        step_bench.first_losses(chosen, {**same, "orpo": rounds(9.0, trl_loss=float("nan"))}, dtype="float32")
+    with pytest.raises(first_losses.LossesDiffer, match=r"orpo 6\.000200, trl 6\.000000: 2\.0e-04 apart, at most 1e-04"):
+        first_losses.first_losses(chosen, other, dtype="float32")
+    with pytest.raises(first_losses.LossesDiffer):
+        first_losses.first_losses(chosen, {**same, "orpo": rounds(9.0, trl_loss=float("nan"))}, dtype="float32")
 
 
 def test_losses_are_compared_between_contenders_on_the_same_first_batch() -> None:
@@ -179,9 +181,9 @@ def test_losses_are_compared_between_contenders_on_the_same_first_batch() -> Non
     chosen = {name: contender(name) for name in ("orpo", "trl", "trl-mb2", "orpo-grouped", "trl-grouped")}
     losses = {"orpo": rounds(9.0, trl_loss=6.0), "trl": rounds(6.0), "trl-mb2": rounds(5.0)}
     losses |= {"orpo-grouped": rounds(9.0, trl_loss=7.0), "trl-grouped": rounds(7.0)}
-    assert step_bench.first_losses(chosen, losses, dtype="float32")["largest_difference"] == 0
-    with pytest.raises(step_bench.LossesDiffer):
-        step_bench.first_losses(chosen, {**losses, "trl-grouped": rounds(7.1)}, dtype="float32")
+    assert first_losses.first_losses(chosen, losses, dtype="float32")["largest_difference"] == 0
+    with pytest.raises(first_losses.LossesDiffer):
+        first_losses.first_losses(chosen, {**losses, "trl-grouped": rounds(7.1)}, dtype="float32")
 
 
 def test_our_shuffled_run_meets_the_pairs_in_the_order_of_the_steps() -> None:
@@ -236,7 +238,7 @@ def test_an_error_in_a_contenders_process_reaches_the_parent_with_its_traceback(
 
 def test_without_equal_losses_the_command_ends_with_exit_code_3_and_no_figures(capsys: pytest.CaptureFixture[str]) -> None:
     def differs() -> None:
-        raise step_bench.LossesDiffer("orpo 1, trl 2")
+        raise first_losses.LossesDiffer("orpo 1, trl 2")
 
     with pytest.raises(SystemExit) as ended:
         ends_well(differs)

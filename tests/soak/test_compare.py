@@ -104,9 +104,8 @@ def test_a_comparison_killed_at_any_moment_goes_on_and_comes_to_the_same(file: P
         before = len(list(folder.glob("stages/*/result.json")))
         if before >= 11:
             break
-        process = started(
-            file, folder, until=lambda wanted=before + moments.randint(1, 2): len(list(folder.glob("stages/*/result.json"))) >= wanted
-        )
+        wanted = before + moments.randint(1, 2)
+        process = started(file, folder, until=lambda wanted=wanted: num_done(folder) >= wanted)
         time.sleep(1.5 * moments.random())
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGKILL)

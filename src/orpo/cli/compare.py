@@ -24,8 +24,7 @@ def run_compare(config: str, *, output_dir: str | None, fresh: bool, jobs: int |
     console.print(result_table(done.found), width=None if console.is_terminal else WIDE)
     for line in sentences(done.found):
         say(line)
-    if done.page:
-        say(f"page         {done.page}")
+    say(f"page         {done.page}")
     say(f"figures      {done.folder / 'compare.json'}")
     if done.error:
         raise done.error

@@ -23,7 +23,7 @@ class Comparison:
     """A finished comparison: its folder, its page, what compare.json says, and the error where a pipeline came to no end with any seed."""
 
     folder: Path
-    page: Path | None
+    page: Path
     found: dict[str, Any]
     error: OrpoError | None
 

@@ -18,7 +18,6 @@ from orpo.comparison.document import Progress, document
 from orpo.comparison.figures import figure
 from orpo.comparison.grids import Candidate
 from orpo.comparison.kept import Results, drop_models, outcome_of, recalled, stage_folder
-from orpo.comparison.pages import write_page
 from orpo.comparison.place import COMPARISON
 from orpo.comparison.processes import Processes
 from orpo.comparison.settings import base_model, followed_from, shown_settings, stage_settings
@@ -28,6 +27,7 @@ from orpo.comparison.view import CompareView, stage_line
 from orpo.comparison.worker import MODEL, Work, read_failure, read_result
 from orpo.errors import InterruptedRun, OrpoError, StorageError
 from orpo.pipeline.outcome import now
+from orpo.report.comparison import write_comparison
 from orpo.runs.atomic import write_json_atomic
 from orpo.runs.jsontext import canonical, read_strictly
 from orpo.training.config import ResolvedConfig
@@ -72,10 +72,10 @@ class Session:
             self.write("running")
             raise self.stop
 
-    def write(self, status: str) -> Path | None:
-        """The page, where it could be made; compare.json says how the comparison stands."""
+    def write(self, status: str) -> Path:
+        """The page; compare.json says how the comparison stands."""
         write_json_atomic(self.folder / COMPARISON, self.found(status))
-        return write_page(self.folder)
+        return write_comparison(self.folder)
 
     def found(self, status: str) -> dict[str, Any]:
         """The object of compare.json."""

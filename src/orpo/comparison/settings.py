@@ -13,7 +13,7 @@ from orpo.comparison.pairs import PairFiles
 from orpo.data.world import builtin_model_path
 from orpo.objectives import catalogue
 from orpo.training.checkpointing import FREE_FIELDS
-from orpo.training.config import ResolvedConfig, resolve_settings
+from orpo.training.config import ResolvedConfig, resolve_written
 from orpo.training.config_file import Setting
 
 NUM_EVALUATIONS = 8
@@ -67,7 +67,7 @@ def stage_settings(
     settings = [Setting(name, value, place) for name, value in ours.items() if name not in named and value is not None]
     if not is_measured:
         every = [setting for setting in every if setting.name != "eval_steps"]
-    resolved = resolve_settings([*settings, *(setting for setting in every if setting.name not in own), *candidate])
+    resolved = resolve_written([*settings, *(setting for setting in every if setting.name not in own), *candidate])
     return replace(resolved, notes=())  # advice on learning rates is for a single run, and each stage would repeat it
 
 

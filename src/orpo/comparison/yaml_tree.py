@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from orpo.errors import ConfigError
-from orpo.training.config_file import SettingsLoader, parsed
+from orpo.training.config_file import SettingsLoader, parsed, yaml_errors
 
 MOST_NODES = 10_000
 """Values in a file. A comparison has some hundred; an alias that stands for ten others, which each stand for ten, soon has more."""
@@ -39,11 +39,9 @@ class Node:
 
 def read_tree(file: str) -> Node:
     """The tree of a YAML file, dashes in names read as underscores, names without a value left out. Raises ConfigError with file:line."""
-
-    def build(loader: SettingsLoader, root: yaml.Node | None) -> Node:
+    loader, root = parsed(file)
+    with yaml_errors(file):
         return Node(f"{file}:1", {}) if root is None else _Builder(loader, file).node(root, 1)
-
-    return parsed(file, build)
 
 
 class _Builder:

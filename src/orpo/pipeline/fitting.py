@@ -56,7 +56,8 @@ class Remedy:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be trained, before weights are there. `parts` [examples, 1 + K]: tokens of the prompt and of each of K completions."""
+    """What is to be trained, before weights are there. `parts` [examples, 1 + K]: tokens of the prompt and of each of K completions.
+    `architecture` is the model's config; None looks it up by the model's name."""
 
     config: TrainConfig
     num_tokens: int
@@ -65,6 +66,7 @@ class Wanted:
     device: str
     parts: PartLengths
     steps: Plan
+    architecture: Any = None
 
     @property
     def longest(self) -> int:
@@ -109,10 +111,11 @@ class Wanted:
         return rough_memory_model(self._builder(), self._around(), row_length=self.longest_row)
 
     def _builder(self) -> Callable[[bool], Any]:
-        return model_builder(self.config, self.num_tokens, self.new_ids, self.dtype)
+        return model_builder(self.config, self.num_tokens, self.new_ids, self.dtype, architecture=self.architecture)
 
     def _around(self) -> Surroundings:
-        vocabulary = max(self.num_tokens, models.load_shape(str(self.config.model)).vocabulary)
+        architecture = self.architecture or models.load_architecture(str(self.config.model))
+        vocabulary = max(self.num_tokens, models.shape_of(architecture, str(self.config.model)).vocabulary)
         return Surroundings(
             dtype=self.dtype,
             optimizer=self.config.optim,
@@ -125,10 +128,11 @@ class Wanted:
         )
 
 
-def model_builder(config: TrainConfig, num_tokens: int, new_ids: Sequence[int], dtype: torch.dtype) -> Callable[[bool], Any]:
+def model_builder(
+    config: TrainConfig, num_tokens: int, new_ids: Sequence[int], dtype: torch.dtype, *, architecture: Any = None
+) -> Callable[[bool], Any]:
     """A function that makes the model of a run from its config alone, with or without checkpointing; its weights hold nothing."""
-    source = models.located(str(config.model))
-    architecture = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+    architecture = architecture or models.load_architecture(str(config.model))
 
     def build(checkpointing: bool) -> Any:
         body = transformers.AutoModelForCausalLM.from_config(architecture, dtype=dtype if config.use_peft else torch.float32)

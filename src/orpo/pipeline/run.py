@@ -15,6 +15,7 @@ from orpo.engine.scores import choose_score_path
 from orpo.engine.startup_check import choose_path
 from orpo.errors import InterruptedRun
 from orpo.pipeline.cost import cost_section
+from orpo.pipeline.given import NOTHING, Given
 from orpo.pipeline.outcome import last_row, now, outcome_recorded
 from orpo.pipeline.prepare import Prepared, load_body, num_parameters, prepare
 from orpo.pipeline.references import beside_of
@@ -57,25 +58,29 @@ def run_training(
     prefix: str = "",
     judge: Judge | None = None,
     with_pages: bool = True,
+    given: Given = NOTHING,
 ) -> Run:
     """The finished run of `resolved`. `judge` scores replies to held-out prompts before and after (the built-in world has one).
 
-    Without pages there is no report and no card: for many runs that are shown on one page together.
+    Without pages there is no report and no card: for many runs that are shown on one page together. `given` is what the caller holds in
+    memory in place of what the settings name.
 
     Raises the errors of `orpo.errors`; InterruptedRun after a signal, with a valid checkpoint saved.
     """
     console = console or people_console(quiet=not is_first())
     with stops_are_errors():
-        return _run(resolved, console=console, parent=parent, prefix=prefix, judge=judge, with_pages=with_pages)
+        return _run(resolved, console=console, parent=parent, prefix=prefix, judge=judge, with_pages=with_pages, given=given)
 
 
-def _run(resolved: ResolvedConfig, *, console: Console, parent: Path, prefix: str, judge: Judge | None, with_pages: bool) -> Run:
+def _run(
+    resolved: ResolvedConfig, *, console: Console, parent: Path, prefix: str, judge: Judge | None, with_pages: bool, given: Given
+) -> Run:
     """Everything from the settings on: prepare, find the place, check what is resumed, train."""
     say = Say(console)
     quiet_libraries()
     start_ranks()
     started = time.monotonic()
-    prepared = prepare(resolved, say)
+    prepared = prepare(resolved, say, given=given)
     config = resolved.config
     asked = settings_hash(asdict(prepared.identity) | {"free": None})
     prefix = prefix or f"{config.objective}-{Path(str(config.model)).name}"
@@ -212,8 +217,10 @@ def _fit(place: Place, prepared: Prepared, body: Any, path: EnginePath, *, conso
             say=view.say,
             before=log.sync if log else lambda: None,
         ),
-        callbacks=[signal_callback, RecordingCallback(*([log.append, view.show] if log else []))],
+        callbacks=[signal_callback, RecordingCallback(*([log.append, view.show] if log else [])), *prepared.given.callbacks],
     )
+    if prepared.given.began:
+        prepared.given.began(trainer)
     if place.resume:
         last, num_pairs = last_row(run_dir), place.resume.manifest.facts.samples_seen
         evaluating = float(last.get("evaluation_seconds") or 0.0)

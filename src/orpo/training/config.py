@@ -19,7 +19,7 @@ from orpo.training.config_file import Setting, read_settings
 from orpo.training.config_text import to_yaml
 from orpo.training.config_values import Unfit, converted
 
-__all__ = ["ResolvedConfig", "TrainConfig", "check_config", "resolve_config", "resolve_settings", "to_yaml"]
+__all__ = ["ResolvedConfig", "TrainConfig", "check_config", "resolve_config", "resolve_settings", "resolve_written", "to_yaml"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +39,25 @@ def resolve_config(*, file: str | Path | None = None, flags: Mapping[str, object
 
     Raises ConfigError for anything unknown, of a wrong type, out of range or in contradiction; nothing is read from the environment.
     """
-    return resolve_settings(read_settings(file) if file is not None else (), flag_settings(flags or {}))
+    return resolve_written(read_settings(file) if file is not None else (), flag_settings(flags or {}))
 
 
-def resolve_settings(in_file: Sequence[Setting], on_command_line: Sequence[Setting] = ()) -> ResolvedConfig:
-    """The same of settings that were read already, each with its place."""
+def resolve_written(in_file: Sequence[Setting], on_command_line: Sequence[Setting] = ()) -> ResolvedConfig:
+    """The same of settings that were read already, each with its place and the name that it was given by."""
     from_file, file_notes = translated(in_file)
     from_flags, flag_notes = translated(on_command_line)
     from_file, length_notes = _length_by_flag(from_file, from_flags)
-    given = {**from_file, **from_flags}
+    return resolve_settings({**from_file, **from_flags}, notes=(*file_notes, *flag_notes, *length_notes))
+
+
+def resolve_settings(given: Mapping[str, Setting], *, notes: tuple[str, ...] = ()) -> ResolvedConfig:
+    """The config that `given` (our name -> Setting) asks for: default < preset < given. `notes` come before its own.
+
+    Raises ConfigError as resolve_config does.
+    """
     preset, preset_notes = _preset(given)
     config, origins = _built({**preset, **given})
-    notes = (*file_notes, *flag_notes, *length_notes, *preset_notes, *check_config(config, origins=origins))
-    return ResolvedConfig(config, origins, notes)
+    return ResolvedConfig(config, origins, (*notes, *preset_notes, *check_config(config, origins=origins)))
 
 
 def flag_settings(flags: Mapping[str, object]) -> tuple[Setting, ...]:

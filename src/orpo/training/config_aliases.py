@@ -63,6 +63,7 @@ RENAMED: Mapping[str, str] = {
     "bf16": "dtype",
     "fp32": "dtype",
     "chat_template": "template",
+    "activation_checkpointing": "gradient_checkpointing",
 }
 """Other name -> ours. Where the values differ as well, see _VALUES."""
 
@@ -93,12 +94,11 @@ def _ours(setting: Setting, known: Iterable[str]) -> tuple[list[Setting], str]:
     """What a foreign setting means here (nothing, or one setting), and the note for it."""
     name, place = setting.name, setting.place
     if name in RENAMED:
-        ours = RENAMED[name]
-        value = _VALUES[name](setting) if name in _VALUES else setting.value
-        if value is None:
+        ours = renamed(setting)
+        if ours is None:
             return [], f"{place}: {name} {shown(setting.value)} needs no setting here"
-        said = "" if value == setting.value else f" {shown(value)}"
-        return [Setting(ours, value, place, name)], f"{place}: {name} is read as {ours}{said}"
+        said = "" if ours.value == setting.value else f" {shown(ours.value)}"
+        return [ours], f"{place}: {name} is read as {ours.name}{said}"
     if name == "fp16":
         return [], _fp16(setting)
     if name == "stage":
@@ -112,6 +112,12 @@ def _ours(setting: Setting, known: Iterable[str]) -> tuple[list[Setting], str]:
     if name in LATER:
         raise ConfigError(f"{name} is not there yet: {LATER[name]}", where=_where(setting), fix=f"remove {name}")
     raise ConfigError(f"{name} has no counterpart here: {REFUSED[name]}", where=_where(setting), fix=f"remove {name}")
+
+
+def renamed(setting: Setting) -> Setting | None:
+    """One of RENAMED under our name and with our value; None where it needs no setting here. Raises ConfigError for a value of no use."""
+    value = _VALUES[setting.name](setting) if setting.name in _VALUES else setting.value
+    return None if value is None else Setting(RENAMED[setting.name], value, setting.place, setting.name)
 
 
 def _merged(settings: Iterable[Setting]) -> dict[str, Setting]:

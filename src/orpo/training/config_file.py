@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
 from orpo.errors import ConfigError
-
-T = TypeVar("T")
 
 LARGEST_FILE = 256 * 1024
 """Bytes. A configuration has some 50 lines; what is larger is no configuration, and YAML is slow."""
@@ -49,25 +48,32 @@ def read_settings(file: str | Path) -> tuple[Setting, ...]:
 
     Raises ConfigError, with file:line where there is one, for everything that is no flat list of settings.
     """
-    try:
-        return parsed(file, lambda loader, root: () if root is None else _settings(loader, root, str(file)))
-    except RecursionError:
-        raise ConfigError("values are nested too deeply", where=str(file), expected="one `name: value` per line", fix=_FLAT) from None
+    loader, root = parsed(file)
+    with yaml_errors(file):
+        return _settings(loader, root, str(file)) if root is not None else ()
 
 
-def parsed(file: str | Path, build: Callable[[SettingsLoader, yaml.Node | None], T]) -> T:
-    """What `build` makes of the root node of a YAML file; it gets None where comments or `---` are all there is.
+def parsed(file: str | Path) -> tuple[SettingsLoader, yaml.Node | None]:
+    """A YAML file as nodes, which know their lines, and what builds values of them; None for comments alone, or `---` alone.
 
-    Nodes know their lines, and nothing is built from an alias before its shape was seen. Raises ConfigError, with file:line, for a file
-    that cannot be read and for what is no YAML.
+    Nothing is built yet, so that the shape can be looked at first. Raises ConfigError for a file that is no YAML.
     """
     text = _text_of(Path(file))
-    try:
+    with yaml_errors(file, text):
         loader = SettingsLoader(text)
         root = loader.get_single_node()
-        return build(loader, None if root is None or root.tag == "tag:yaml.org,2002:null" else root)
+    return loader, None if root is None or root.tag == "tag:yaml.org,2002:null" else root
+
+
+@contextmanager
+def yaml_errors(file: str | Path, text: str = "") -> Iterator[None]:
+    """What the YAML reader raises inside becomes a ConfigError with place and remedy."""
+    try:
+        yield
     except yaml.YAMLError as error:
         raise _syntax_error(error, text, str(file)) from error
+    except RecursionError:
+        raise ConfigError("values are nested too deeply", where=str(file), expected="one `name: value` per line", fix=_FLAT) from None
 
 
 _FLAT = "settings are flat: write `lora_r: 16` at the top level, not `lora:` with `r: 16` below it"
