@@ -100,9 +100,10 @@ print("LOADED", code, *sorted({heavy!r} & sys.modules.keys()))
 """
 
 
-@pytest.mark.parametrize(
-    "arguments", [(), ("--help",), ("--version",), ("train", "--help"), ("check", "--help"), ("eval", "--help"), ("report", "--help")]
-)
+HELPS = [("--help",), ("--version",), *((name, "--help") for name in ("train", "check", "eval", "compare", "report"))]
+
+
+@pytest.mark.parametrize("arguments", [(), *HELPS])
 def test_help_loads_none_of_the_heavy_libraries(arguments: tuple[str, ...]) -> None:
     program = LISTING.format(arguments=arguments, heavy=set(HEAVY))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
