@@ -40,7 +40,7 @@ SIZES = (Size("0.17M", 64, 2), Size("0.44M", 96, 3), Size("1.43M", 160, 4, is_bu
 BUILT_IN = SIZES[-1]
 
 
-def base_of(lab: Lab, size: Size, *, pretraining_steps: int = 1400) -> Path | None:
+def base_of(lab: Lab, size: Size, *, pretraining_steps: int = 1000) -> Path | None:
     """The folder of the base model; None for the built-in one. Made by the script in minutes, like the built-in one but smaller."""
     if size.is_built_in:
         return None
