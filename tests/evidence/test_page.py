@@ -65,13 +65,8 @@ def comparison(odds: dict[str, float] | None) -> dict[str, Any]:
     score = {"mean": 0.8, "low": 0.7, "high": 0.9}
     differences = {"orpo": None, "sft > orpo": {"mean": 0.0, "low": -0.03, "high": 0.03}, "sft > odds": odds}
     pipelines = [
-        {
-            "name": name,
-            "baseline": name == "orpo",
-            "scores": {"oracle/score": score},
-            "against": {"oracle/score": against} if against else {},
-        }
-        for name, against in differences.items()
+        {"name": name, "baseline": name == "orpo", "scores": {"oracle/score": score}, "against": {"oracle/score": found} if found else {}}
+        for name, found in differences.items()
     ]
     metrics = [{"id": "oracle/score", "title": "oracle score"}]
     return {"metrics": metrics, "pipelines": pipelines, "equal": {"seeds": [1, 2, 3]}, "base": {"scores": {"oracle/score": score}}}
