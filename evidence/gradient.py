@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -145,8 +146,12 @@ def lines(content: Record) -> list[str]:
 def picture(content: Record) -> Figure:
     """The factor over P."""
     figure, (axis,) = panels(1, height=2.3)
-    axis.plot(content["factors"]["P"], content["factors"]["autograd"], color=COLOURS["orpo"], marker="o", markersize=4, linewidth=2)
-    axis.set(title="1/(1 − P), the factor on the gradient of log P", xlabel="P, the length-averaged probability of an answer")
+    along = np.linspace(0.01, 0.96, 200)
+    axis.plot(along, 1 / (1 - along), color=COLOURS["orpo"], linewidth=1.6)
+    axis.plot(content["factors"]["P"], content["factors"]["autograd"], "o", color=COLOURS["orpo"], markersize=5)
+    axis.set(
+        title="1/(1 − P), the factor on the gradient of log P; dots by autograd", xlabel="P, the length-averaged probability of an answer"
+    )
     axis.set_ylim(bottom=0)
     return figure
 

@@ -122,7 +122,7 @@ def claims(content: Record) -> tuple[Claim, ...]:
 
 
 def _spelled(value: float) -> str:
-    return f"{value:+.2g}".replace("-", "−")
+    return f"{value:+.2g}".replace("-", "−") if value else "0"
 
 
 def lines(content: Record) -> list[str]:
@@ -137,9 +137,9 @@ def lines(content: Record) -> list[str]:
         "|---|---|---|---|",
         *rows,
         "",
-        "Along the chosen answer softmax pushes every other token down by p/m, whether the rejected answer has it or not: SFT's push "
-        f"over p/m is {share['least']:.6f} to {share['most']:.6f} in size for all of them. "
-        f"{content['num_pairs']} held-out pairs under the base model, fp64.",
+        "Along the chosen answer softmax pushes every other token down by p/m, whether the rejected answer has it or not: SFT's push is",
+        f"that to within {max(1 - share['least'], share['most'] - 1):.0e} of itself, for all of them. {content['num_pairs']} held-out "
+        "pairs under the base model, fp64.",
     ]
 
 
@@ -165,7 +165,7 @@ def picture(content: Record) -> Figure:
     axis.set_yticks(range(len(PLACES)), [text.replace(", ", ",\n") for text in PLACES.values()])
     axis.invert_yaxis()
     axis.axvline(0, color=SOFT, linewidth=0.8)
-    axis.margins(x=0.2)
+    axis.margins(x=0.3)
     axis.grid(visible=False)
     axis.set_title("mean push on a logit: right makes the token likelier")
     return figure

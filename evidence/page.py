@@ -81,7 +81,7 @@ def _section(name: str, record: Record, claims: tuple[Claim, ...]) -> str:
 def _facts(record: Record) -> str:
     """How the record was made, in one line."""
     command = record["command"] if isinstance(record["command"], str) else " ".join(record["command"])
-    seconds = f"{record['cpu_seconds']:,.0f} s of one core" if "cpu_seconds" in record else f"{record['seconds']:,.0f} s"
+    seconds = f"{max(1, round(record['cpu_seconds'])):,} s of one core" if "cpu_seconds" in record else f"{record['seconds']:,.0f} s"
     where = f", commit {record['commit']}, {record['date']}, {record['machine']['cpu']}" if "machine" in record else ""
     seeds = f", seeds {', '.join(map(str, record['seeds']))}" if "seeds" in record else ""
     return f"`{command}`: {seconds}{seeds}{where}."

@@ -21,7 +21,7 @@ TUNING_SEED = 99
 GRID: Mapping[str, Sequence[Mapping[str, float]]] = {
     "orpo": [{"learning_rate": rate, "beta": beta} for rate in (1e-4, 2e-4) for beta in (0.1, 0.5)],
     "sft": [{"learning_rate": rate} for rate in (1e-4, 2e-4, 3e-4, 6e-4)],
-    "dpo": [{"learning_rate": rate, "beta": beta} for rate in (3e-5, 1e-4) for beta in (0.1, 0.3)],
+    "dpo": [{"learning_rate": rate, "beta": beta} for rate, beta in ((1e-5, 0.3), (3e-5, 0.3), (1e-4, 0.3), (1e-4, 1.0))],
 }
 """Four trials a stage, judged by the oracle on the held-out prompts of a seed that is used for nothing else."""
 
@@ -76,7 +76,7 @@ def orpo_run(lab: Lab, size: Size, seed: int, settings: Mapping[str, float]) -> 
 def sft_run(lab: Lab, size: Size, seed: int, settings: Mapping[str, float]) -> WorldRun:
     """SFT from the base. A pair's rejected answer is a single dash in its file: SFT reads none, and should not pay for one."""
     data = _chosen_alone(lab, seed)
-    return _staged(lab, "sft", size, seed=seed, base=base_of(lab, size), steps=STEPS // 2, data=[str(data)], **settings)
+    return _staged(lab, "sft", size, seed=seed, base=base_of(lab, size), steps=STEPS // 2, data=data, **settings)
 
 
 def dpo_run(lab: Lab, size: Size, seed: int, settings: Mapping[str, float], *, sft: WorldRun, reference: str = "precomputed") -> WorldRun:
