@@ -117,6 +117,19 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    config: Annotated[str, typer.Argument(help="A YAML file, such as recipes/compare-world.yaml.")],
+    output_dir: Annotated[str | None, typer.Option(help="The folder of the comparison (default: a new one under runs/).")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over; what is in the folder is moved aside.")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Stages at a time, in place of the file's.")] = None,
+) -> None:
+    """Compare objectives, and chains of them, on the same data, budget and seeds, each tuned with the same care."""
+    from orpo.cli.compare import run_compare
+
+    run_compare(config, output_dir=output_dir, fresh=fresh, jobs=jobs)
+
+
+@app.command()
 def env() -> None:
     """Print versions and hardware, to paste into an issue."""
     from orpo.cli.environment import run_env

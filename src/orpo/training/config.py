@@ -6,7 +6,7 @@ config_check.py what contradicts, config_text.py writes YAML, config_flags.py li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from orpo.training.config_file import Setting, read_settings
 from orpo.training.config_text import to_yaml
 from orpo.training.config_values import Unfit, converted
 
-__all__ = ["ResolvedConfig", "TrainConfig", "check_config", "resolve_config", "to_yaml"]
+__all__ = ["ResolvedConfig", "TrainConfig", "check_config", "resolve_config", "resolve_settings", "to_yaml"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,13 @@ def resolve_config(*, file: str | Path | None = None, flags: Mapping[str, object
 
     Raises ConfigError for anything unknown, of a wrong type, out of range or in contradiction; nothing is read from the environment.
     """
-    from_file, file_notes = translated(read_settings(file)) if file is not None else ({}, ())
-    from_flags, flag_notes = translated(flag_settings(flags or {}))
+    return resolve_settings(read_settings(file) if file is not None else (), flag_settings(flags or {}))
+
+
+def resolve_settings(in_file: Sequence[Setting], on_command_line: Sequence[Setting] = ()) -> ResolvedConfig:
+    """The same of settings that were read already, each with its place."""
+    from_file, file_notes = translated(in_file)
+    from_flags, flag_notes = translated(on_command_line)
     from_file, length_notes = _length_by_flag(from_file, from_flags)
     given = {**from_file, **from_flags}
     preset, preset_notes = _preset(given)

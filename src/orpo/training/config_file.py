@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from orpo.errors import ConfigError
+
+T = TypeVar("T")
 
 LARGEST_FILE = 256 * 1024
 """Bytes. A configuration has some 50 lines; what is larger is no configuration, and YAML is slow."""
@@ -46,18 +49,25 @@ def read_settings(file: str | Path) -> tuple[Setting, ...]:
 
     Raises ConfigError, with file:line where there is one, for everything that is no flat list of settings.
     """
-    text = _text_of(Path(file))
     try:
-        # Nodes first: they know their lines, and nothing is built from an alias before its shape was seen.
-        loader = SettingsLoader(text)
-        root = loader.get_single_node()
-        if root is None or root.tag == "tag:yaml.org,2002:null":  # comments alone, or `---` alone
-            return ()
-        return _settings(loader, root, str(file))
-    except yaml.YAMLError as error:
-        raise _syntax_error(error, text, str(file)) from error
+        return parsed(file, lambda loader, root: () if root is None else _settings(loader, root, str(file)))
     except RecursionError:
         raise ConfigError("values are nested too deeply", where=str(file), expected="one `name: value` per line", fix=_FLAT) from None
+
+
+def parsed(file: str | Path, build: Callable[[SettingsLoader, yaml.Node | None], T]) -> T:
+    """What `build` makes of the root node of a YAML file; it gets None where comments or `---` are all there is.
+
+    Nodes know their lines, and nothing is built from an alias before its shape was seen. Raises ConfigError, with file:line, for a file
+    that cannot be read and for what is no YAML.
+    """
+    text = _text_of(Path(file))
+    try:
+        loader = SettingsLoader(text)
+        root = loader.get_single_node()
+        return build(loader, None if root is None or root.tag == "tag:yaml.org,2002:null" else root)
+    except yaml.YAMLError as error:
+        raise _syntax_error(error, text, str(file)) from error
 
 
 _FLAT = "settings are flat: write `lora_r: 16` at the top level, not `lora:` with `r: 16` below it"
