@@ -26,10 +26,10 @@ COLUMNS = {
 
 def compared(lab: Lab, name: str) -> dict[str, Any]:
     """compare.json of recipes/<name>.yaml: the comparison is run, or goes on where it was stopped."""
-    folder = lab.folder / name
-    command = [sys.executable, "-m", "orpo", "compare", str(ROOT / "recipes" / f"{name}.yaml"), "--output-dir", str(folder)]
-    subprocess.run(command, check=True, cwd=ROOT)
-    return read_comparison(folder / "compare.json")
+    # Relative to the root where it can be: the command is recorded.
+    folder = lab.folder.relative_to(ROOT) / name if lab.folder.is_relative_to(ROOT) else lab.folder / name
+    subprocess.run([sys.executable, "-m", "orpo", "compare", f"recipes/{name}.yaml", "--output-dir", str(folder)], check=True, cwd=ROOT)
+    return read_comparison(ROOT / folder / "compare.json")
 
 
 def read_comparison(path: Path) -> dict[str, Any]:

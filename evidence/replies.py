@@ -11,7 +11,7 @@ import torch
 
 from orpo.core.tokens import TokenizedExample
 from orpo.data.world import builtin_model_path, score_reply, world_pairs, write_world_jsonl
-from orpo.evaluation.generation import greedy_replies
+from orpo.evaluation.generation import greedy_replies, sampled_replies
 from orpo.pipeline.demo import NUM_HELD_OUT, SETTINGS
 from orpo.pipeline.run_data import checked_data
 from orpo.training import models
@@ -52,8 +52,6 @@ def oracle_scores(folder: Path, seed: int) -> list[float]:
 
 def samples(folder: Path, seed: int, *, num_prompts: int, num: int) -> list[list[str]]:
     """`num` replies of the model in `folder` at temperature 1 to each of `num_prompts` held-out prompts."""
-    from orpo.evaluation.generation import sampled_replies
-
     prompts = [example.prompt_ids for example in held_out_examples(seed)[:num_prompts]]
     drawn = sampled_replies(body_of(folder), tokenizer(), prompts, num=num, seed=seed, max_new_tokens=SETTINGS["max_new_tokens"])
     return [[reply.text for reply in row] for row in drawn]

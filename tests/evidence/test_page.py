@@ -12,6 +12,7 @@ from evidence import fig3_fig7, stages
 from evidence.comparisons import behind
 from evidence.page import EXPERIMENTS, page, write_page
 from evidence.records import read_record
+from orpo.comparison.config import read_config
 
 FACTS = {"command": "make evidence ONLY=fig3_fig7", "cpu_seconds": 12.0, "commit": "abc", "date": "2026-01-01", "machine": {"cpu": "a CPU"}}
 
@@ -58,6 +59,13 @@ def test_verdicts_follow_the_recorded_numbers_and_experiments_without_a_record_a
     assert "Of 3 claims: 3 shown." in text
     assert "| The weight of the odds ratio term (appendix E) | | not measured | no record yet |" in text
     assert (tmp_path / "evidence" / "fig3_fig7.png").stat().st_size < 150_000
+
+
+def test_the_comparison_of_stages_is_one_that_orpo_compare_can_run(root: Path):
+    config = read_config(str(root / "recipes" / "compare-stages.yaml"))
+    assert [pipeline.name for pipeline in config.pipelines] == ["orpo", "sft > orpo", "sft > odds", "sft > dpo"]
+    assert config.trials_per_stage == 4
+    assert len(config.seeds) == 5
 
 
 def comparison(odds: dict[str, float] | None) -> dict[str, Any]:
