@@ -116,7 +116,7 @@ def per_step(content: Record, way: str) -> float:
     curve = content["curves"][way][0]
     first = next(place for place, number in enumerate(curve["reference_forwards"]) if number or way == "orpo")
     steps = curve["steps"][-1] - curve["steps"][first]
-    return sum(curve[name][-1] - curve[name][first] for name in ("forwards", "reference_forwards")) / steps
+    return float(sum(curve[name][-1] - curve[name][first] for name in ("forwards", "reference_forwards")) / steps)
 
 
 def claims(content: Record) -> tuple[Claim, ...]:

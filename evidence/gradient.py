@@ -27,7 +27,8 @@ PROBABILITIES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 
 def record(lab: Lab, *, num_cases: int = NUM_CASES) -> dict[str, Any]:
     """How far autograd and the closed form are apart over random logits, and the factor over P."""
-    return lab.once("gradient", {"cases": num_cases}, lambda _: _measured(num_cases))[0]
+    content: dict[str, Any] = lab.once("gradient", {"cases": num_cases}, lambda _: _measured(num_cases))[0]
+    return content
 
 
 def _measured(num_cases: int) -> dict[str, Any]:

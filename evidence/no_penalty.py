@@ -34,7 +34,8 @@ OBJECTIVES: Mapping[str, Callable[[PairLogps], Loss]] = {"sft": sft, "orpo": lam
 
 def record(lab: Lab, *, num_pairs: int = NUM_PAIRS) -> dict[str, Any]:
     """The push on the logits at each of PLACES, over held-out pairs under the built-in base model."""
-    return lab.once("no-penalty", {"pairs": num_pairs}, lambda _: _measured(num_pairs))[0]
+    content: dict[str, Any] = lab.once("no-penalty", {"pairs": num_pairs}, lambda _: _measured(num_pairs))[0]
+    return content
 
 
 def _measured(num_pairs: int) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def courses(axis: Axes, curves: Sequence[Mapping[str, Any]], key: str, *, colour
 
 def label_end(axis: Axes, name: str, end: tuple[float, float], *, colour: str, shift: float = 0.0) -> None:
     """Nothing; `name` stands right of the end of a line."""
-    place = {"xytext": (6, shift), "textcoords": "offset points", "va": "center", "fontsize": 9}
+    place: dict[str, Any] = {"xytext": (6, shift), "textcoords": "offset points", "va": "center", "fontsize": 9}
     axis.annotate(name, end, color=colour, annotation_clip=False, **place)
 
 

@@ -33,7 +33,7 @@ def record(lab: Lab, *, seeds: Sequence[int] = SEEDS, steps: int = STEPS, num_dr
     NLL(chosen) - log sigmoid(log P(chosen) - log P(rejected)): ORPO's loss at weight 1 with P in place of the odds.
     """
     spread, _ = lab.once("spread", {"draws": num_draws}, lambda _: {"uniform": _drawn(num_draws), "pairs": _on_pairs()})
-    ratio = {"weight": 1 / WEIGHT, "nll_logps": "mean", "temperature": "one"}
+    ratio: dict[str, Any] = {"weight": 1 / WEIGHT, "nll_logps": "mean", "temperature": "one"}
     runs = {
         "orpo": [course_of(lab.run("orpo", seed=seed, max_steps=steps, beta=WEIGHT)) for seed in seeds],
         "ratio": [course_of(lab.run("pro", seed=seed, max_steps=steps, **ratio)) for seed in seeds],

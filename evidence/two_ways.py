@@ -18,7 +18,7 @@ from orpo.pipeline.demo import NUM_TRAIN
 
 STEPS = 200
 TUNING_SEED = 99
-GRID: Mapping[str, Sequence[Mapping[str, float]]] = {
+GRID: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "orpo": [{"learning_rate": rate, "beta": beta} for rate in (1e-4, 2e-4) for beta in (0.1, 0.5)],
     "sft": [{"learning_rate": rate} for rate in (1e-4, 2e-4, 3e-4, 6e-4)],
     "dpo": [{"learning_rate": rate, "beta": beta} for rate, beta in ((1e-5, 0.3), (3e-5, 0.3), (1e-4, 0.3), (1e-4, 1.0))],
@@ -68,18 +68,18 @@ def tuned(lab: Lab, size: Size) -> dict[str, Any]:
     return {"trials": trials, "chosen": {name: max(tried, key=lambda trial: trial["score"])["settings"] for name, tried in trials.items()}}
 
 
-def orpo_run(lab: Lab, size: Size, seed: int, settings: Mapping[str, float]) -> WorldRun:
+def orpo_run(lab: Lab, size: Size, seed: int, settings: Mapping[str, Any]) -> WorldRun:
     """ORPO from the base, in one stage."""
     return _staged(lab, "orpo", size, seed=seed, base=base_of(lab, size), steps=STEPS, **settings)
 
 
-def sft_run(lab: Lab, size: Size, seed: int, settings: Mapping[str, float]) -> WorldRun:
+def sft_run(lab: Lab, size: Size, seed: int, settings: Mapping[str, Any]) -> WorldRun:
     """SFT from the base. A pair's rejected answer is a single dash in its file: SFT reads none, and should not pay for one."""
     data = _chosen_alone(lab, seed)
     return _staged(lab, "sft", size, seed=seed, base=base_of(lab, size), steps=STEPS // 2, data=data, **settings)
 
 
-def dpo_run(lab: Lab, size: Size, seed: int, settings: Mapping[str, float], *, sft: WorldRun, reference: str = "precomputed") -> WorldRun:
+def dpo_run(lab: Lab, size: Size, seed: int, settings: Mapping[str, Any], *, sft: WorldRun, reference: str = "precomputed") -> WorldRun:
     """DPO from the model that SFT made, its reference."""
     return _staged(lab, "dpo", size, seed=seed, base=sft.model_dir, steps=STEPS // 2, reference=reference, **settings)
 
@@ -87,7 +87,7 @@ def dpo_run(lab: Lab, size: Size, seed: int, settings: Mapping[str, float], *, s
 def _staged(lab: Lab, objective: str, size: Size, *, seed: int, base: Path | None, steps: int, **settings: Any) -> WorldRun:
     """A stage with a checkpoint at each of eight points; with the built-in model in a process of its own, whose peak memory is its own."""
     every = STEPS // 8
-    watched = {"eval_steps": 0, "save_steps": every, "logging_steps": every, "save_total_limit": 8}
+    watched: dict[str, Any] = {"eval_steps": 0, "save_steps": every, "logging_steps": every, "save_total_limit": 8}
     return lab.run(objective, seed=seed, base=base, own_process=size.is_built_in, max_steps=steps, **watched, **settings)
 
 
@@ -109,5 +109,5 @@ def score_at(lab: Lab, run: WorldRun, seed: int, step: int) -> float:
     """The oracle's mean score of greedy replies to the held-out prompts of `seed` by the checkpoint of `step`; 0 is the built-in base."""
     folder = run.run_dir / f"checkpoint-{step}" if step else builtin_model_path()
     asked = {"model": lab.name_of(folder) if step else "built-in", "seed": seed}
-    scores, _ = lab.once("oracle", asked, lambda _: oracle_scores(folder, seed))
+    scores: list[float] = lab.once("oracle", asked, lambda _: oracle_scores(folder, seed))[0]
     return sum(scores) / len(scores)

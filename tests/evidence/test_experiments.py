@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from evidence import fig3_fig7, gradient, no_penalty
-from evidence.lab import Lab
+from evidence.lab import Lab, changes
+from orpo.pipeline import demo
 
 
 def test_autograd_is_minus_delta_h_and_the_factor_is_one_over_one_minus_p(tmp_path: Path):
@@ -50,15 +51,18 @@ def test_a_piece_that_was_interrupted_is_done_again_from_its_start(tmp_path: Pat
     assert found == {"is_empty": True}
 
 
-def test_two_steps_of_sft_and_orpo_end_in_a_section_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("orpo.pipeline.demo.NUM_HELD_OUT", 8)
-    content: dict[str, Any] = fig3_fig7.record(Lab(tmp_path), seeds=(1, 2), steps=2)
-    assert [run["seed"] for run in content["runs"]["orpo"]] == [1, 2]
-    # The same base on the same held-out pairs: both objectives start from the same figures.
-    assert content["runs"]["sft"][0]["curve"]["chosen"][0] == pytest.approx(content["runs"]["orpo"][0]["curve"]["chosen"][0])
-    assert content["runs"]["sft"][0]["curve"]["step"] == [0, 2]
-    assert len(fig3_fig7.claims(content)) == 3
-    assert len(fig3_fig7.lines(content)) == 4
+def test_two_steps_of_sft_and_orpo_are_recorded_from_the_same_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(demo, "NUM_TRAIN", 16)
+    monkeypatch.setattr(demo, "NUM_HELD_OUT", 8)
+    monkeypatch.setitem(demo.SETTINGS, "warmup_steps", 0)
+    content: dict[str, Any] = fig3_fig7.record(Lab(tmp_path), seeds=(1,), steps=2)
+    curves = {name: runs[0]["curve"] for name, runs in content["runs"].items()}
+    assert {name: curve["step"] for name, curve in curves.items()} == {"sft": [0, 2], "orpo": [0, 2]}
+    # The same base on the same held-out pairs, and then not the same any more.
+    for side in ("chosen", "rejected"):
+        assert curves["sft"][side][0] == pytest.approx(curves["orpo"][side][0])
+        assert curves["sft"][side][1] != pytest.approx(curves["orpo"][side][1], abs=1e-6)
+    assert changes(content["runs"]["sft"][0])["chosen"] == curves["sft"]["chosen"][1] - curves["sft"]["chosen"][0]
     assert fig3_fig7.picture(content).axes
 
 
