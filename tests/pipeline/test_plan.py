@@ -21,7 +21,6 @@ from orpo.pipeline.fitting import (
     Wanted,
     advice_after_failure,
     fitting_text,
-    model_builder,
     remedies,
     run_need,
     settled,
@@ -32,6 +31,7 @@ from orpo.pipeline.outcome import _memory_errors
 from orpo.pipeline.plan import RunPlan, run_plan
 from orpo.training.assemble import Plan
 from orpo.training.config import resolve_config
+from orpo.training.weightless import model_builder
 
 # peft 0.21 reads an attribute that transformers 5.23 renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")

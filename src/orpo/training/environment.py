@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 LIBRARIES = ("orpo", "torch", "transformers", "accelerate", "peft", "datasets", "tokenizers", "safetensors", "numpy", "pyarrow")
+OPTIONAL = ("bitsandbytes",)
 
 
 def environment() -> dict[str, Any]:
@@ -20,7 +23,7 @@ def environment() -> dict[str, Any]:
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "libraries": {name: _version(name) for name in LIBRARIES},
+        "libraries": {name: _version(name) for name in LIBRARIES} | _installed(OPTIONAL),
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -44,6 +47,10 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _installed(names: Iterable[str]) -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in names if importlib.util.find_spec(name) is not None}
 
 
 def _cpu_name() -> str:
