@@ -14,9 +14,9 @@ from torch import Tensor
 from orpo.runs import names
 from orpo.runs.metrics import read_metrics
 
-ROWS = 8
-LONGEST = 256
-"""Tokens of a row, so that the logits of the largest vocabularies stay within a few hundred MB."""
+ROWS = 4
+LONGEST = 128
+"""Rows and tokens of a row: on a CPU a forward pass of 8B parameters over them takes less than a minute."""
 
 POSITIONS = 32
 """Positions at the end of each row whose logits are kept."""
@@ -31,12 +31,17 @@ class Agreement:
     num_positions: int
 
     def __str__(self) -> str:
-        same = f"the same likeliest token at {self.same_choice:.0%} of {self.num_positions} positions"
-        return f"they differ by {self.difference:.3%} of the logits' spread, {same}"
+        same = f"the same likeliest token at {percent(self.same_choice)} of {self.num_positions} positions"
+        return f"they differ by {percent(self.difference)} of the logits' spread, {same}"
+
+
+def percent(share: float) -> str:
+    """A share for people, to three digits however small."""
+    return f"{100 * share:.3g} %"
 
 
 def agreement(found: Sequence[Tensor], expected: Sequence[Tensor]) -> Agreement:
-    """How far the logits `found` lie from `expected`, both [positions, vocabulary] by rows. What is added to all logits alike is nothing."""
+    """How far the logits `found` lie from `expected`, both [positions, vocabulary] by rows; what is added to all alike is nothing."""
     left, right = (torch.cat([row - row.mean(-1, keepdim=True) for row in rows]) for rows in (found, expected))
     width = min(left.shape[1], right.shape[1])  # a vocabulary may be padded on one side
     left, right = left[:, :width], right[:, :width]
