@@ -120,6 +120,19 @@ def test_lora_trains_less_and_keeps_the_weights_frozen(without_weights: Path, pa
     assert lora.need.optimizer == 8 * lora.num_trained < full.need.optimizer
 
 
+def test_weights_in_4_bits_take_a_quarter_and_more_is_offered_where_lora_does_not_fit(
+    make_tiny_llama: Any, pairs_file: Path, tmp_path: Path
+) -> None:
+    model = make_tiny_llama(tmp_path / "wide", hidden=512, layers=8, vocabulary=300)
+    lora = planned(model, pairs_file, use_peft=True, lora_r=2, dtype="bfloat16")
+    four = planned(model, pairs_file, use_peft=True, lora_r=2, dtype="bfloat16", load_in_4bit=True)
+    assert four.num_parameters == lora.num_parameters
+    assert 0.26 < four.need.weights / lora.need.weights < 0.36, "embeddings and adapters stay as they are"
+    short = planned(model, pairs_file, lora.need.weights, use_peft=True, lora_r=2, dtype="bfloat16")
+    assert not short.fits
+    assert short.remedies[-1].settings["load_in_4bit"] is True
+
+
 def test_a_budget_below_the_longest_pair_is_refused_as_in_training(without_weights: Path, pairs_file: Path) -> None:
     with pytest.raises(ConfigError, match="the longest pair has"):
         planned(without_weights, pairs_file, tokens_per_micro_batch=8)

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from orpo.errors import ConfigError
-from orpo.training.four_bit import nf4, steadied
+from orpo.training.four_bit import is_installed, nf4, steadied
 
 if TYPE_CHECKING:
     from orpo.training.config import TrainConfig
@@ -118,7 +118,10 @@ def load_scorer(folder: str, *, dtype: torch.dtype, load_in_4bit: bool = False) 
 def _loaded(kind: Any, folder: str, dtype: torch.dtype, load_in_4bit: bool, **more: Any) -> Any:
     def load() -> Any:
         source = located(folder)
-        if load_in_4bit and not quantised(transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)):
+        held = quantised(transformers.AutoConfig.from_pretrained(source, trust_remote_code=False))
+        if (load_in_4bit or held == FOUR_BIT) and not is_installed():
+            raise ConfigError(f"weights of {folder} in 4 bits need bitsandbytes, which is not installed", fix="pip install 'orpo[qlora]'")
+        if load_in_4bit and not held:
             more["quantization_config"] = nf4(dtype)
         body = kind.from_pretrained(source, dtype=dtype, trust_remote_code=False, use_safetensors=True, **more)
         return steadied(body, dtype)
