@@ -55,11 +55,11 @@ def test_help_lists_every_command(orpo: Command, flag: str) -> None:
     outcome = orpo(flag)
     assert outcome.exit_code == 0
     listed = set(re.findall(r"^│ (\w+)", outcome.out, re.MULTILINE))
-    assert listed >= {"demo", "check", "init", "plan", "train", "eval", "export", "push", "env"}
+    assert listed >= {"demo", "check", "init", "plan", "train", "eval", "report", "export", "push", "env"}
 
 
 def test_every_command_of_the_welcome_and_the_help_has_a_help_of_its_own(orpo: Command) -> None:
-    for command in ("demo", "check", "init", "plan", "train", "eval", "export", "push", "env"):
+    for command in ("demo", "check", "init", "plan", "train", "eval", "report", "export", "push", "env"):
         outcome = orpo(command, "--help")
         assert outcome.exit_code == 0
         assert f"orpo {command}" in outcome.out
@@ -101,7 +101,10 @@ print("LOADED", code, *sorted({heavy!r} & sys.modules.keys()))
 """
 
 
-@pytest.mark.parametrize("arguments", [(), ("--help",), ("--version",), ("train", "--help"), ("check", "--help"), ("eval", "--help")])
+HELPS = [("--help",), ("--version",), *((name, "--help") for name in ("train", "check", "eval", "compare", "report"))]
+
+
+@pytest.mark.parametrize("arguments", [(), *HELPS])
 def test_help_loads_none_of_the_heavy_libraries(arguments: tuple[str, ...]) -> None:
     program = LISTING.format(arguments=arguments, heavy=set(HEAVY))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)

@@ -70,6 +70,7 @@ def check_data(
     max_bad_rows: int = 0,
     pair_labelled: bool = False,
     reads: Reads = "pairs",
+    opened: Mapping[str, RowReader] | None = None,
 ) -> CheckedData:
     """What is in the rows of `paths` (files, folders, Hub ids), in one pass and bounded memory; with `tokenizer`, also their tokens.
 
@@ -78,7 +79,8 @@ def check_data(
     with falling scores, a pair two without scores; labelled answers are refused unless `pair_labelled`.
 
     Problems are gathered, not raised: call `raise_if_errors`. A resolved `template`, such as that of the training data, is used as it
-    is. Raises ConfigError for settings that cannot be, StorageError when the temporary folder is full.
+    is; `opened` has the rows of paths that stand for data in memory. Raises ConfigError for settings that cannot be, StorageError when
+    the temporary folder is full.
     """
     if not paths:
         raise ConfigError("no data is given", fix="name a file, a folder or a Hub id with --data")
@@ -88,7 +90,7 @@ def check_data(
     failure = None
     for path in paths:
         try:
-            reader = open_data(path)
+            reader = opened[path] if opened and path in opened else open_data(path)
             readers.append(reader)
             _check_path(path, reader, seen, shapes, columns=columns, choice=template, pair_labelled=pair_labelled)
         except DataError as error:

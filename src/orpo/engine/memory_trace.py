@@ -30,6 +30,9 @@ from orpo.engine.shared_casts import SharedCasts
 
 ATTENTION = "orpo_counted"
 
+ALWAYS_GIVEN_BACK = 32 * 2**20
+"""From this size on glibc gives a block back to the system as soon as it is free."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSizes:
@@ -64,7 +67,8 @@ class StepTrace:
 
     `kept`: after the forward pass, autocast's casts included. `backward`: the most at any moment, gradients apart. `backward_first`: the
     most at any moment, with the gradients made so far, when none were there before. `gradients_then` are the gradients of that moment.
-    `made` is the sum of all storages, however short they lived. `estimated` says why the step could not be counted; '' where it was.
+    `made` is the sum of all storages below ALWAYS_GIVEN_BACK, however short they lived. `estimated` says why the step could not be
+    counted; '' where it was.
     """
 
     tokens: int
@@ -106,7 +110,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.known.add(key)
         weakref.finalize(storage, self._release, key, num)
         self.now += num
-        self.made += num
+        self.made += num if num < ALWAYS_GIVEN_BACK else 0
         self.most_apart = max(self.most_apart, self.now - self.gradients)
         if self.now > self.most:
             self.most, self.gradients_at_most = self.now, self.gradients

@@ -55,7 +55,8 @@ class Remedy:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be trained, before weights are there. `parts` [examples, 1 + K]: tokens of the prompt and of each of K completions."""
+    """What is to be trained, before weights are there. `parts` [examples, 1 + K]: tokens of the prompt and of each of K completions.
+    `architecture` is the model's config; None looks it up by the model's name."""
 
     config: TrainConfig
     num_tokens: int
@@ -64,6 +65,7 @@ class Wanted:
     device: str
     parts: PartLengths
     steps: Plan
+    architecture: Any = None
 
     @property
     def longest(self) -> int:
@@ -108,10 +110,11 @@ class Wanted:
         return rough_memory_model(self._builder(), self._around(), row_length=self.longest_row)
 
     def _builder(self) -> Callable[[bool], Any]:
-        return model_builder(self.config, self.num_tokens, self.new_ids, self.dtype)
+        return model_builder(self.config, self.num_tokens, self.new_ids, self.dtype, architecture=self.architecture)
 
     def _around(self) -> Surroundings:
-        vocabulary = max(self.num_tokens, models.load_shape(str(self.config.model)).vocabulary)
+        architecture = self.architecture or models.load_architecture(str(self.config.model))
+        vocabulary = max(self.num_tokens, models.shape_of(architecture, str(self.config.model)).vocabulary)
         return Surroundings(
             dtype=self.dtype,
             optimizer=self.config.optim,

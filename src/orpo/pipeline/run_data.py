@@ -11,6 +11,7 @@ from orpo.core.records import Reads
 from orpo.data.checks import CheckedData, check_data, count_overlap
 from orpo.data.columns import parse_columns
 from orpo.data.limits import Overlong
+from orpo.data.rows import RowReader
 from orpo.data.store import TokenStore
 from orpo.data.templates import Template
 from orpo.errors import ConfigError
@@ -22,9 +23,18 @@ Say = Callable[[str], None]
 
 
 def checked_data(
-    config: TrainConfig, paths: Sequence[str], tokenizer: Any, *, max_length: int, template: Template | None = None
+    config: TrainConfig,
+    paths: Sequence[str],
+    tokenizer: Any,
+    *,
+    max_length: int,
+    template: Template | None = None,
+    opened: Mapping[str, RowReader] | None = None,
 ) -> CheckedData:
-    """All rows of `paths` checked and tokenized in one pass, by `template` where one is resolved. Raises DataError naming file and line."""
+    """All rows of `paths` (of `opened`, where it names them) checked and tokenized in one pass, by `template` where one is resolved.
+
+    Raises DataError naming file and line.
+    """
     data = check_data(
         paths,
         tokenizer=tokenizer,
@@ -35,6 +45,7 @@ def checked_data(
         max_bad_rows=config.max_bad_rows,
         pair_labelled=config.pair_labelled,
         reads=reads_of(config.objective),
+        opened=opened,
     )
     data.raise_if_errors()
     return data

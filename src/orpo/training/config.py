@@ -6,7 +6,7 @@ config_check.py what contradicts, config_text.py writes YAML, config_flags.py li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from orpo.training.config_text import to_yaml
 from orpo.training.config_values import Unfit, converted
 from orpo.training.recipes import recipe_settings, without_contradictions
 
-__all__ = ["ResolvedConfig", "TrainConfig", "check_config", "resolve_config", "to_yaml"]
+__all__ = ["ResolvedConfig", "TrainConfig", "check_config", "resolve_config", "resolve_settings", "resolve_written", "to_yaml"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,26 @@ def resolve_config(*, file: str | Path | None = None, flags: Mapping[str, object
 
     Raises ConfigError for anything unknown, of a wrong type, out of range or in contradiction; nothing is read from the environment.
     """
-    from_file, file_notes = translated(read_settings(file)) if file is not None else ({}, ())
-    from_flags, flag_notes = translated(flag_settings(flags or {}))
+    return resolve_written(read_settings(file) if file is not None else (), flag_settings(flags or {}))
+
+
+def resolve_written(in_file: Sequence[Setting], on_command_line: Sequence[Setting] = ()) -> ResolvedConfig:
+    """The same of settings that were read already, each with its place and the name that it was given by."""
+    from_file, file_notes = translated(in_file)
+    from_flags, flag_notes = translated(on_command_line)
     from_file, length_notes = _length_by_flag(from_file, from_flags)
-    given = {**from_file, **from_flags}
+    return resolve_settings({**from_file, **from_flags}, notes=(*file_notes, *flag_notes, *length_notes))
+
+
+def resolve_settings(given: Mapping[str, Setting], *, notes: tuple[str, ...] = ()) -> ResolvedConfig:
+    """The config that `given` (our name -> Setting) asks for: default < recipe < preset < given. `notes` come before its own.
+
+    Raises ConfigError as resolve_config does.
+    """
     recipe, recipe_notes = _recipe(given)
     preset, preset_notes = _preset({**recipe, **given})
     config, origins = _built({**recipe, **preset, **given})
-    notes = (*file_notes, *flag_notes, *length_notes, *recipe_notes, *preset_notes, *check_config(config, origins=origins))
-    return ResolvedConfig(config, origins, notes)
+    return ResolvedConfig(config, origins, (*notes, *recipe_notes, *preset_notes, *check_config(config, origins=origins)))
 
 
 def flag_settings(flags: Mapping[str, object]) -> tuple[Setting, ...]:

@@ -71,6 +71,7 @@ RENAMED: Mapping[str, str] = {
     "bf16": "dtype",
     "fp32": "dtype",
     "chat_template": "template",
+    "activation_checkpointing": "gradient_checkpointing",
 }
 """Other name -> ours. Where the values differ as well, see config_foreign.py."""
 
@@ -104,12 +105,11 @@ def _ours(setting: Setting, known: Iterable[str]) -> tuple[list[Setting], str]:
         both = [Setting(ours, True, place, name) for ours in ("use_peft", "load_in_4bit")]
         return both, f"{place}: {name} qlora is read as use_peft and load_in_4bit"
     if name in RENAMED:
-        ours = RENAMED[name]
-        value = VALUES[name](setting) if name in VALUES else setting.value
-        if value is None:
+        ours = renamed(setting)
+        if ours is None:
             return [], f"{place}: {name} {shown(setting.value)} needs no setting here"
-        said = "" if value == setting.value else f" {shown(value)}"
-        return [Setting(ours, value, place, name)], f"{place}: {name} is read as {ours}{said}"
+        said = "" if ours.value == setting.value else f" {shown(ours.value)}"
+        return [ours], f"{place}: {name} is read as {ours.name}{said}"
     if name == "fp16":
         return [], _fp16(setting)
     if name == "stage":
@@ -123,6 +123,12 @@ def _ours(setting: Setting, known: Iterable[str]) -> tuple[list[Setting], str]:
     if name in LATER:
         raise ConfigError(f"{name} is not there yet: {LATER[name]}", where=where(setting), fix=f"remove {name}")
     raise ConfigError(f"{name} has no counterpart here: {REFUSED[name]}", where=where(setting), fix=f"remove {name}")
+
+
+def renamed(setting: Setting) -> Setting | None:
+    """One of RENAMED under our name and with our value; None where it needs no setting here. Raises ConfigError for a value of no use."""
+    value = VALUES[setting.name](setting) if setting.name in VALUES else setting.value
+    return None if value is None else Setting(RENAMED[setting.name], value, setting.place, setting.name)
 
 
 def _merged(settings: Iterable[Setting]) -> dict[str, Setting]:

@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def environment() -> dict[str, Any]:
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "libraries": {name: _version(name) for name in LIBRARIES} | _installed(OPTIONAL),
+        "libraries": {name: library_version(name) for name in LIBRARIES} | _installed(OPTIONAL),
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -42,7 +43,9 @@ def machine_line(facts: dict[str, Any]) -> str:
     return f"{facts['cores']} CPU cores, {facts['memory_gib']:.0f} GiB, no GPU"
 
 
-def _version(name: str) -> str:
+@cache  # each reads and parses a file, and every checkpoint names six
+def library_version(name: str) -> str:
+    """The version of an installed library."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

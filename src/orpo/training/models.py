@@ -38,9 +38,18 @@ def load_tokenizer(model: str) -> Any:
     return _from_pretrained(model, "tokenizer", lambda: transformers.AutoTokenizer.from_pretrained(located(model), trust_remote_code=False))
 
 
+def load_architecture(model: str) -> Any:
+    """The config of `model`, from a folder or the Hub. Raises ConfigError where there is none."""
+    return _from_pretrained(model, "config", lambda: transformers.AutoConfig.from_pretrained(located(model), trust_remote_code=False))
+
+
 def load_shape(model: str) -> ModelShape:
     """Family, vocabulary and positions of `model` from its config alone. Raises ConfigError for what ORPO cannot train."""
-    config = _from_pretrained(model, "config", lambda: transformers.AutoConfig.from_pretrained(located(model), trust_remote_code=False))
+    return shape_of(load_architecture(model), model)
+
+
+def shape_of(config: Any, model: str) -> ModelShape:
+    """The same of a config that is loaded already; `model` is its name in messages."""
     text = config.get_text_config()
     if config.is_encoder_decoder:
         raise ConfigError(
@@ -185,15 +194,17 @@ def _what_to_do(model: str) -> str:
     return "check the name and the network, or give a local folder; a gated model needs `hf auth login`"
 
 
-def check_lora_targets(model: str, targets: str | Sequence[str]) -> None:
-    """Nothing; raises ConfigError when a name in `targets` is no linear layer of `model`. Looks at its shape, loads no weights."""
+def check_lora_targets(model: str, targets: str | Sequence[str], *, architecture: Any = None) -> None:
+    """Nothing; raises ConfigError when a name in `targets` is no linear layer of `model`. Looks at its shape, loads no weights.
+
+    `architecture` is the config of `model`, where it is loaded already.
+    """
     if isinstance(targets, str):
         targets = () if targets == "all-linear" else (targets,)
     if not targets:
         return
-    config = _from_pretrained(model, "config", lambda: transformers.AutoConfig.from_pretrained(located(model), trust_remote_code=False))
     with torch.device("meta"):
-        body = transformers.AutoModelForCausalLM.from_config(config)
+        body = transformers.AutoModelForCausalLM.from_config(architecture or load_architecture(model))
     layers = {name for name, module in body.named_modules() if isinstance(module, torch.nn.Linear)}
     short = sorted({name.rsplit(".", 1)[-1] for name in layers})
     for target in targets:

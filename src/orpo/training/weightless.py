@@ -15,10 +15,11 @@ from orpo.training.assemble import enable_checkpointing
 from orpo.training.config import TrainConfig
 
 
-def model_builder(config: TrainConfig, num_tokens: int, new_ids: Sequence[int], dtype: torch.dtype) -> Callable[[bool], Any]:
+def model_builder(
+    config: TrainConfig, num_tokens: int, new_ids: Sequence[int], dtype: torch.dtype, *, architecture: Any = None
+) -> Callable[[bool], Any]:
     """A function that makes the model of a run from its config alone, with or without checkpointing; its weights hold nothing."""
-    source = models.located(str(config.model))
-    architecture = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+    architecture = architecture or models.load_architecture(str(config.model))
 
     def build(checkpointing: bool) -> Any:
         body = transformers.AutoModelForCausalLM.from_config(architecture, dtype=dtype if config.use_peft else torch.float32)
