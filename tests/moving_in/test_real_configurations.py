@@ -177,7 +177,7 @@ LISTED = [
         "unneeded",
         {"sample_packing", "pad_to_sequence_len", "plugins", "liger_rope", "special_tokens", "train_on_inputs"},
     ),
-    ("axolotl-orpo.yaml", "unsupported", {"load_in_4bit"}),
+    ("axolotl-orpo.yaml", "unsupported", set()),
 ]
 
 
