@@ -130,7 +130,7 @@ def test_what_failed_otherwise_is_tried_again_by_the_same_command(compared: Call
     again = compared(lambda work: tried.append(work.name.split("-")[0]))
     assert tried == ["sft", "dpo"]
     assert again.found["failures"] == []
-    assert again.found["pipelines"][1]["scores"]["accuracy"]["per_seed"] == [0.2, 0.3], "1e-2 was chosen"
+    assert again.found["pipelines"][1]["scores"]["accuracy"]["per_seed"] == pytest.approx([0.2, 0.3]), "1e-2 was chosen"
 
 
 def test_a_failed_trial_loses_and_a_pipeline_without_any_is_an_error(compared: Callable[..., Comparison]) -> None:

@@ -19,6 +19,7 @@ from orpo.runs import names
 from orpo.training import four_bit, models
 from orpo.training.config import TrainConfig
 from orpo.training.references import adapters_off
+from orpo.training.trained_adapters import on_base
 
 Say = Callable[[str], None]
 
@@ -143,7 +144,7 @@ def _logits_in_four_bits(source: Trained, rows: list[torch.Tensor], say: Say) ->
         say("note         not compared with the 4-bit weights it was trained on: bitsandbytes is not installed")
         return []
     base = models.load_model(source.base, dtype=torch.float32, load_in_4bit=True)
-    return last_logits(_placed(models.on_base(base, source.folder, num_tokens=len(source.tokenizer))), rows)
+    return last_logits(_placed(on_base(base, source.folder, num_tokens=len(source.tokenizer))), rows)
 
 
 def _on_base(source: Trained, merge: Merge, *, written_out: bool) -> Any:
@@ -156,7 +157,7 @@ def _on_base(source: Trained, merge: Merge, *, written_out: bool) -> Any:
         return _placed(base)
     # The rows that training began with: what the adapter changes is then told from them.
     models.add_token_rows(base, len(source.tokenizer), token_rows(source.folder), seed=source.config.seed)
-    return _placed(models.on_base(base, source.folder, num_tokens=len(source.tokenizer)))
+    return _placed(on_base(base, source.folder, num_tokens=len(source.tokenizer)))
 
 
 def token_rows(adapter: Path) -> list[int]:

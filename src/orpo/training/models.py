@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -288,17 +287,3 @@ def load_adapter(body: Any, checkpoint: Path) -> None:
 
     outcome = set_peft_model_state_dict(body, load_file(checkpoint / "adapter_model.safetensors"))
     assert not outcome.unexpected_keys, f"{checkpoint} holds weights that this model has not: {outcome.unexpected_keys[:3]}"
-
-
-def adapter_base(folder: Path) -> str:
-    """The base model that the adapter in `folder` names."""
-    return str(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
-
-
-def on_base(base: Any, folder: Path, *, num_tokens: int) -> Any:
-    """`base` with the adapter in `folder`; rows of tokens that training added are made first, their values come from the adapter."""
-    import peft
-
-    if num_tokens > base.get_input_embeddings().weight.shape[0]:
-        base.resize_token_embeddings(num_tokens, mean_resizing=False)
-    return peft.PeftModel.from_pretrained(base, str(folder))
