@@ -12,7 +12,7 @@ from typing import Any
 
 from orpo.errors import ConfigError
 from orpo.objectives.catalogue import needs_baseline, needs_reference
-from orpo.training.config_fields import DEFAULTS, FIELDS, TRACKERS, TrainConfig, option_about, reference_way
+from orpo.training.config_fields import DEFAULTS, FIELDS, TRACKERS, TrainConfig, objectives_with, option_about, reference_way
 from orpo.training.config_values import Unfit, converted, shown
 
 FULL_RATES = (5e-7, 1e-4)
@@ -104,12 +104,13 @@ def _require_options(places: Places) -> None:
 
 
 def foreign_option(name: str, objective: str, *, where: str) -> ConfigError:
-    """The error for an option that belongs to another objective, or to none."""
+    """The error for an option that belongs to other objectives, which are named, or to none."""
+    owners = ", ".join(objectives_with(name))
     return ConfigError(
-        f"objective {objective} has no option {name}",
+        f"objective {objective} has no option {name}" + (f": it belongs to {owners}" if owners else ""),
         where=where,
-        expected=f"its options: {', '.join(option_about(objective))}",
-        fix=f"remove {name}, or choose the objective it belongs to",
+        expected=f"the options of {objective}: {', '.join(option_about(objective))}",
+        fix=f"remove {name}" + (f", or set objective to {owners.replace(', ', ' or ')}" if owners else ""),
     )
 
 
