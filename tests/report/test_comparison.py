@@ -145,7 +145,7 @@ def test_failures_and_lost_seeds_are_shown_where_they_matter(tmp_path: Path) -> 
     assert "6 trainings failed (see Failures). Fewer than 5 seeds: sft > dpo (4)." in text
     assert "loss nan in step 97" in text
     assert "4 of 5 seeds" in text
-    assert "Not measured yet: simpo" in text
+    assert "Not measured: simpo" in text
 
 
 def test_intervals_and_n_are_named_beside_the_charts(tmp_path: Path) -> None:

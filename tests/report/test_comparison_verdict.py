@@ -64,7 +64,7 @@ def test_pipelines_are_grouped_by_outcome_the_best_first_with_their_differences(
 def test_what_was_not_compared_is_named_as_that(tmp_path: Path) -> None:
     value = with_differences((0.01, 0.03), (0.01, 0.03))
     del value["pipelines"][2]["against"]
-    assert "Not measured yet: dpo." in said(tmp_path, value)
+    assert "Not measured: dpo." in said(tmp_path, value)
 
 
 def test_the_chance_of_a_false_alarm_is_stated_with_the_number_of_comparisons(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_without_scores_nothing_is_claimed(tmp_path: Path) -> None:
     assert said(tmp_path, value).startswith("No pipeline has scores yet, so nothing can be said.")
     del value["pipelines"][0]["scores"]
     value["pipelines"][1] = comparison(["orpo", "sft"])["pipelines"][1]
-    assert said(tmp_path / "later", value).startswith("The baseline has no oracle score yet")
+    assert said(tmp_path / "later", value).startswith("The baseline has no oracle score, so nothing")
 
 
 def test_a_shared_stage_is_shown_once_with_all_that_share_it(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_payload_everywhere_changes_nothing_of_several_runs_but_their_texts(pa
 
 
 def infected_run(files: dict[str, Any], text: str, i: int) -> dict[str, Any]:
-    sample = {"prompt": text, "after": text, "before": text, "after_verdict": {"score": 0.5}, "after_tokens": 3}
+    sample = {"step": 0, "prompt": text, "after": text, "before": text, "after_verdict": {"score": 0.5}, "after_tokens": 3}
     sections = {
         **files["summary.json"]["sections"],
         "model": {"model": text, "objective": text, "dtype": text, "beta": 0.5},

@@ -14,6 +14,7 @@ from orpo.moving_in.tool import (
     Became,
     Rule,
     Tool,
+    UnfitSetting,
     Values,
     all_told_elsewhere,
     for_reasons,
@@ -64,7 +65,8 @@ def stage(value: Any, values: Values) -> Became:
         return Became("changed" if why else "carried", {"objective": STAGE_OF[value]}, why)
     kind = values.get("pref_loss", "sigmoid")
     if value != "dpo" or kind not in OBJECTIVE_OF:
-        raise Unfit(f"stage dpo with pref_loss {', '.join(OBJECTIVE_OF)}; or stage {', '.join(STAGE_OF)}")
+        wrong = "pref_loss" if value == "dpo" else "stage"
+        raise UnfitSetting(wrong, f"stage dpo with pref_loss {', '.join(OBJECTIVE_OF)}; or stage {', '.join(STAGE_OF)}")
     objective, written = OBJECTIVE_OF[kind], f"stage dpo, pref_loss {kind}"
     if objective == "orpo":
         return Became("changed", {"objective": "orpo", "preset": "llama-factory"}, ORPO_LOSS, written)
@@ -203,7 +205,7 @@ NOT_NEEDED: Mapping[str, tuple[str, ...]] = {
     "of a conversation only the last answer is trained": ("mask_history",),
     "activations are recomputed where memory asks for it; the result is the same": ("disable_gradient_checkpointing",),
     "the chat template says how tools are written": ("tool_format",),
-    "it belongs to quantised weights": ("quantization_method", "quantization_type", "double_quantization"),
+    "4-bit weights are NF4 with quantised scales here": ("quantization_method", "quantization_type", "double_quantization"),
     "the tokenizer's own config says what it is": ("split_special_tokens",),
     "the engine does without": ("use_unsloth_gc", "use_reentrant_gc", "upcast_layernorm", "use_v1_kernels"),
     "it is always measured": ("include_effective_tokens_per_second", "compute_accuracy", "print_param_status"),

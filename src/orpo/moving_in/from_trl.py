@@ -13,6 +13,7 @@ from orpo.moving_in.tool import (
     Became,
     Rule,
     Tool,
+    UnfitSetting,
     Values,
     all_told_elsewhere,
     for_reasons,
@@ -77,7 +78,7 @@ def loss(trainer: Any, values: Values) -> Became:
         return _pairwise(str(trainer), values)
     if trainer == "kto":
         if values.get("loss_type", "kto") != "kto":
-            raise Unfit("a KTOTrainer of loss_type kto")
+            raise UnfitSetting("loss_type", "kto, of a KTOTrainer")
         why = "z0 comes from answers moved on within the whole step; TRL moves them on within each micro-batch"
         return Became("changed", {"objective": "kto"}, why, "KTOTrainer")
     if trainer == "sft":
@@ -92,7 +93,7 @@ def _pairwise(trainer: str, values: Values) -> Became:
     kinds = [given] if isinstance(given, str) else list(given)
     if trainer == "cpo":
         if kinds != ["simpo"] or values.get("cpo_alpha", 1.0):
-            raise Unfit("a CPOTrainer of loss_type simpo with cpo_alpha 0")
+            raise UnfitSetting("loss_type", "simpo with cpo_alpha 0, of a CPOTrainer")
         return Became("carried", {"objective": "simpo"}, written="CPOTrainer, loss_type simpo")
     if kinds == ["sigmoid"]:
         return Became("carried", {"objective": "dpo"}, written="DPOTrainer")
@@ -100,7 +101,7 @@ def _pairwise(trainer: str, values: Values) -> Became:
         return Became(
             "changed", {"objective": "ipo", "logps": "mean"}, "TRL's IPO averages log-probs over tokens", "DPOTrainer, loss_type ipo"
         )
-    raise Unfit(f"loss_type sigmoid or ipo of a DPOTrainer (objectives here: {', '.join(OBJECTIVES)})")
+    raise UnfitSetting("loss_type", f"sigmoid or ipo, of a DPOTrainer (objectives here: {', '.join(OBJECTIVES)})")
 
 
 def beta(value: Any, values: Values) -> Became:
@@ -204,7 +205,7 @@ def whole_rows(value: Any, _: Values) -> Became:
 NOT_NEEDED: Mapping[str, tuple[str, ...]] = {
     WEIGHTS: ("dtype", "torch_dtype"),
     "the answer alone is trained": ("assistant_only_loss",),
-    "it belongs to 4-bit weights": ("bnb_4bit_quant_type", "bnb_4bit_quant_storage", "use_bnb_nested_quant"),
+    "4-bit weights are NF4 with quantised scales here": ("bnb_4bit_quant_type", "bnb_4bit_quant_storage", "use_bnb_nested_quant"),
     "which columns hold what is told from the rows (orpo check)": ("dataset_text_field", "dataset_kwargs"),
     "the order of pairs is drawn anew in each epoch, from seed": ("data_seed", "shuffle_dataset"),
     "a run takes the GPU that is there; an empty CUDA_VISIBLE_DEVICES hides it": ("use_cpu",),

@@ -9,15 +9,14 @@ from math import ceil
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 import transformers
 
 from orpo.data.rows import RowReader, open_dataset
-from orpo.errors import ConfigError
 from orpo.moving_in.orpo_config import ORPOConfig, notes_of, refuse_unsupported
 from orpo.moving_in.peft_settings import settings_of, settings_of_adapted
+from orpo.moving_in.script_arguments import PLACE, refuse, refuse_given, usable_args, usable_model, usable_rows, usable_tokenizer
 from orpo.pipeline.given import Given
-from orpo.pipeline.run import Run, quiet_libraries, run_training
+from orpo.pipeline.run import Run, run_training
 from orpo.pipeline.run_data import checked_data, store_and_template
 from orpo.runs.resume import resume_point
 from orpo.training import models
@@ -29,14 +28,6 @@ from orpo.training.recording import RecordingCallback
 from orpo.training.trainer import PreferenceTrainer
 
 TRAIN, HELD_OUT, OTHER = "train_dataset", "eval_dataset", "evaluated dataset"
-PLACE = "ORPOTrainer"
-
-REFUSED: Mapping[str, tuple[str, str]] = {
-    "data_collator": ("rows are checked, tokenized and packed here", "leave it out; a column is renamed in the dataset"),
-    "model_init": ("one model is trained", "give model"),
-    "preprocess_logits_for_metrics": ("logits are never held whole", "leave it out; accuracy, margins and log-probs are logged"),
-    "compute_metrics": ("logits are never held whole", "leave it out; accuracy, margins and log-probs are logged"),
-}
 
 
 class ORPOTrainer:
@@ -60,18 +51,20 @@ class ORPOTrainer:
         peft_config: Any = None,
         compute_metrics: Any = None,
     ) -> None:
-        for name in REFUSED:
-            if locals()[name] is not None:
-                _refuse(f"{name} is given", expected=REFUSED[name][0], fix=REFUSED[name][1])
-        if any(optimizers):
-            _refuse("optimizers are given", expected="optim, learning_rate, lr_scheduler_type, warmup_steps of args", fix="set those")
-        self.args = _args(args)
-        self.train_dataset, self.eval_dataset = _rows(train_dataset, TRAIN), _rows(eval_dataset, HELD_OUT)
+        refuse_given(
+            data_collator=data_collator,
+            model_init=model_init,
+            optimizers=optimizers if any(optimizers) else None,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+            compute_metrics=compute_metrics,
+        )
+        self.args = usable_args(args)
+        self.train_dataset, self.eval_dataset = usable_rows(train_dataset, TRAIN), usable_rows(eval_dataset, HELD_OUT)
         if self.train_dataset is None:
-            _refuse("train_dataset is missing", expected="a datasets.Dataset of preference pairs", fix="give train_dataset")
-        self._given_model = _model(model)
+            refuse("train_dataset is missing", expected="a datasets.Dataset of preference pairs", fix="give train_dataset")
+        self._given_model = usable_model(model)
         self._name = model if isinstance(model, str) else str(getattr(model, "name_or_path", "") or "model in memory")
-        self.processing_class = _tokenizer(processing_class) or models.load_tokenizer(self._name)
+        self.processing_class = usable_tokenizer(processing_class) or models.load_tokenizer(self._name)
         self._callbacks = list(callbacks or [])
         self.resolved = self._resolved(peft_config)
         self.run: Run | None = None
@@ -81,7 +74,7 @@ class ORPOTrainer:
         """The settings of the run: those of args, what was given beside them, and TRL's defaults."""
         asked = getattr(self.args.eval_strategy, "value", self.args.eval_strategy)
         if asked != "no" and self.eval_dataset is None:
-            _refuse(f"eval_strategy is {asked}, but there is no eval_dataset", expected="pairs to evaluate", fix="give eval_dataset")
+            refuse(f"eval_strategy is {asked}, but there is no eval_dataset", expected="pairs to evaluate", fix="give eval_dataset")
         beside: dict[str, Any] = {"model": self._name, "data": TRAIN, **self._adapters(peft_config)}
         beside |= {"eval_data": HELD_OUT} if self.eval_dataset is not None else {}
         pairs = self.args.moved_in().settings["pairs_per_step"].value
@@ -96,7 +89,7 @@ class ORPOTrainer:
         """The LoRA settings of peft_config, or of a model that has adapters already."""
         if self._given_model is not None and hasattr(self._given_model, "peft_config"):
             if peft_config is not None:
-                _refuse("the model has adapters, and peft_config is given", expected="one of the two", fix="leave peft_config out")
+                refuse("the model has adapters, and peft_config is given", expected="one of the two", fix="leave peft_config out")
             return settings_of_adapted(self._given_model)
         if peft_config is None:
             return {}
@@ -109,7 +102,7 @@ class ORPOTrainer:
         Nothing is overwritten: an earlier run in output_dir is moved aside. A checkpoint is named by its folder, or True takes the newest.
         """
         if self.run is not None:
-            _refuse(
+            refuse(
                 "this trainer has trained already", expected="one call of train", fix="make a new ORPOTrainer; a model can be given again"
             )
         if isinstance(resume_from_checkpoint, str):
@@ -139,9 +132,9 @@ class ORPOTrainer:
         trainer = self._trained("evaluate")
         kept = trainer.eval_store
         if eval_dataset is not None:
-            trainer.eval_store = self._store(_rows(eval_dataset, OTHER))
+            trainer.eval_store = self._store(usable_rows(eval_dataset, OTHER))
         if trainer.eval_store is None:
-            _refuse("there is nothing to evaluate", expected="pairs", fix="give eval_dataset to ORPOTrainer or to evaluate")
+            refuse("there is nothing to evaluate", expected="pairs", fix="give eval_dataset to ORPOTrainer or to evaluate")
         try:
             return trainer.evaluate(metric_key_prefix=metric_key_prefix)
         finally:
@@ -161,13 +154,16 @@ class ORPOTrainer:
         if self._trainer is not None:
             return self._trainer.model.body
         if self._given_model is None:
-            _refuse("the model is not loaded before train()", expected="train() first", fix="or load it yourself and give it as model")
+            refuse("the model is not loaded before train()", expected="train() first", fix="or load it yourself and give it as model")
         return self._given_model
 
     @property
     def state(self) -> Any:
-        """transformers' TrainerState: log_history, global_step, max_steps."""
-        return self._trainer.state if self._trainer is not None else transformers.TrainerState()
+        """transformers' TrainerState (log_history, global_step); of a run that was finished before, that of its last checkpoint."""
+        if self._trainer is not None:
+            return self._trainer.state
+        last = resume_point(self.run.run_dir, required=REQUIRED) if self.run is not None else None
+        return transformers.TrainerState.load_from_json(str(last.path / "trainer_state.json")) if last else transformers.TrainerState()
 
     @property
     def accelerator(self) -> Any:
@@ -208,7 +204,7 @@ class ORPOTrainer:
 
     def push_to_hub(self, *_: Any, **__: Any) -> NoReturn:
         """Raises ConfigError: training never pushes."""
-        _refuse(
+        refuse(
             "push_to_hub is not done here: nothing leaves this machine",
             expected="a decision of yours, after looking at the report",
             fix="trainer.model.push_to_hub(NAME), or hf upload NAME FOLDER",
@@ -217,66 +213,13 @@ class ORPOTrainer:
     def _trained(self, what: str) -> PreferenceTrainer:
         if self._trainer is None:
             done = f"; the finished run is in {self.run.run_dir}" if self.run is not None else ""
-            _refuse(f"{what} is called, but this trainer has made no step{done}", expected="train() first", fix="call train()")
+            refuse(f"{what} is called, but this trainer has made no step{done}", expected="train() first", fix="call train()")
         return self._trainer
 
     def __getattr__(self, name: str) -> NoReturn:
         """Raises AttributeError that says what there is."""
         offered = sorted(each for each in vars(type(self)) if not each.startswith("_"))
         raise AttributeError(f"orpo's ORPOTrainer has no {name!r}; it has {', '.join(offered)} (docs/moving-in.md)")
-
-
-def _refuse(problem: str, *, expected: str, fix: str) -> NoReturn:
-    raise ConfigError(problem, where=PLACE, expected=expected, fix=fix)
-
-
-def _args(args: Any) -> ORPOConfig:
-    """`args`, or TRL's defaults; on a machine with a GPU, use_cpu cannot be honoured."""
-    found = ORPOConfig() if args is None else args
-    if not isinstance(found, ORPOConfig):
-        _refuse(f"args is a {type(found).__module__}.{type(found).__name__}", expected="orpo's own", fix="from orpo import ORPOConfig")
-    if found.use_cpu and torch.cuda.is_available():
-        _refuse("use_cpu is true", expected="the GPU, where there is one", fix="start with an empty CUDA_VISIBLE_DEVICES")
-    return found
-
-
-def _rows(dataset: Any, name: str) -> Any:
-    """`dataset`, where its rows can be read in any order."""
-    import datasets
-
-    if dataset is None or isinstance(dataset, datasets.Dataset):
-        return dataset
-    kinds = {
-        datasets.DatasetDict: "name one split: dataset['train']",
-        dict: "give one dataset; evaluate(other) takes another",
-        datasets.IterableDataset: "load it without streaming: rows are read more than once",
-    }
-    fix = next((text for kind, text in kinds.items() if isinstance(dataset, kind)), "datasets.Dataset.from_list(rows) makes one")
-    _refuse(f"{name} is a {type(dataset).__name__}", expected="a datasets.Dataset", fix=fix)
-
-
-def _model(model: Any) -> Any:
-    """The model in memory, None for a name. Raises ConfigError for one that cannot be trained in place."""
-    quiet_libraries()
-    if model is None:
-        _refuse("model is missing", expected="a folder, a Hub id, or a loaded model", fix="give model")
-    if isinstance(model, str):
-        return None
-    if not hasattr(model, "config") or not isinstance(model, torch.nn.Module):
-        _refuse(f"model is a {type(model).__name__}", expected="a model of transformers, or a PEFT model around one", fix="give one")
-    if getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False):
-        _refuse("the model's weights are quantised", expected="weights in float32 or bfloat16", fix="load it without quantization_config")
-    if len(set(map(str, getattr(model, "hf_device_map", {}).values()))) > 1:
-        _refuse("the model is spread over several devices", expected="one device", fix="load it without device_map")
-    return model
-
-
-def _tokenizer(processing_class: Any) -> Any:
-    """`processing_class`, where it is a tokenizer."""
-    if processing_class is None or isinstance(processing_class, transformers.PreTrainedTokenizerBase):
-        return processing_class
-    fix = "give processing_class.tokenizer" if hasattr(processing_class, "tokenizer") else "give a tokenizer"
-    _refuse(f"processing_class is a {type(processing_class).__name__}", expected="a tokenizer: only text is trained on", fix=fix)
 
 
 def _require_newest(checkpoint: Path, run_dir: Path) -> None:
@@ -286,7 +229,7 @@ def _require_newest(checkpoint: Path, run_dir: Path) -> None:
     newest = resume_point(run_dir, required=REQUIRED) if run_dir.is_dir() else None
     if newest is None or newest.path.resolve() != checkpoint.resolve():
         found = f"{newest.path}" if newest else f"none in {run_dir}"
-        _refuse(
+        refuse(
             f"resume_from_checkpoint is {checkpoint}",
             expected=f"the newest valid checkpoint of output_dir ({found})",
             fix="resume_from_checkpoint=True takes it; to go back, move the later ones away",
@@ -295,6 +238,6 @@ def _require_newest(checkpoint: Path, run_dir: Path) -> None:
 
 def _train_output(state: Any) -> Any:
     """What transformers' train() returns, out of the closing row of its log."""
-    closing = next((row for row in reversed(state.log_history) if "train_runtime" in row), {})
+    closing: Mapping[str, Any] = next((row for row in reversed(state.log_history) if "train_runtime" in row), {})
     metrics = {name: value for name, value in closing.items() if name != "step"}
     return transformers.trainer_utils.TrainOutput(state.global_step, float(closing.get("train_loss", 0.0)), metrics)

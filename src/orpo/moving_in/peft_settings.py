@@ -8,8 +8,10 @@ from typing import Any
 from orpo.errors import ConfigError
 
 CARRIED = ("r", "lora_alpha", "lora_dropout", "target_modules")
-MEANINGLESS = ("task_type", "peft_type", "peft_version", "base_model_name_or_path", "auto_mapping", "revision", "inference_mode")
-MEANINGLESS += ("runtime_config", "megatron_core", "qalora_group_size")
+MEANINGLESS = (
+    *("task_type", "peft_type", "peft_version", "base_model_name_or_path", "auto_mapping", "revision", "inference_mode"),
+    *("runtime_config", "megatron_core", "qalora_group_size"),
+)
 """Fields that change nothing of a plain LoRA that is trained."""
 
 

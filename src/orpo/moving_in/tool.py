@@ -11,6 +11,7 @@ from orpo.training.config_aliases import RENAMED, renamed
 from orpo.training.config_elsewhere import IGNORED, LATER, REFUSED, changes_nothing
 from orpo.training.config_fields import known_names
 from orpo.training.config_file import Setting
+from orpo.training.config_values import Unfit
 
 Group = Literal["carried", "changed", "unneeded", "unsupported"]
 Values = Mapping[str, Any]
@@ -33,6 +34,15 @@ class Became:
 
 Rule = Callable[[Any, Values], Became]
 """(value, all values of the file with the tool's defaults beneath) -> Became. Raises Unfit for a value that cannot be."""
+
+
+class UnfitSetting(Unfit):
+    """A value of the setting `name`, which another one's rule reads, cannot be."""
+
+    def __init__(self, name: str, expected: str, fix: str = "") -> None:
+        self.name = name
+        super().__init__(expected, fix)
+
 
 TOLD_ELSEWHERE = Became("carried")
 """Of a setting that another one's rule tells of, or that has no value: nothing is said of it."""

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
-from orpo.moving_in.tool import ANYWAY, TOLD_ELSEWHERE, Became, Rule, Values, all_told_elsewhere, not_needed
+from orpo.moving_in.tool import ANYWAY, TOLD_ELSEWHERE, Became, Rule, UnfitSetting, Values, all_told_elsewhere, not_needed
 from orpo.training.config_fields import OPTIMIZERS, SCHEDULERS, TRACKERS
 from orpo.training.config_values import Unfit, shown
 
@@ -22,7 +22,7 @@ AT_ENDS = "held-out pairs are measured before the first step and after the last"
 def whole(name: str, value: Any) -> int:
     """`value` as a whole number from 1 on. Raises Unfit for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 1 or int(value) != value:
-        raise Unfit(f"{name}: a whole number, at least 1", "write the number there")
+        raise UnfitSetting(name, "a whole number, at least 1", "write the number there")
     return int(value)
 
 
@@ -38,10 +38,10 @@ def batch(size: str) -> Mapping[str, Rule]:
     return {size: rule, **all_told_elsewhere("gradient_accumulation_steps")}
 
 
-def in_steps(value: Any, values: Values) -> int | None:
-    """An interval in steps: a whole number, or a share of the run where its length is known; None where it is not."""
+def in_steps(name: str, value: Any, values: Values) -> int | None:
+    """The interval `name` in steps: a whole number, or a share of the run where its length is known; None where it is not."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise Unfit("a number of steps, or a share of all steps below 1")
+        raise UnfitSetting(name, "a number of steps, or a share of all steps below 1")
     if value >= 1 or value == 0:
         return int(value)
     steps, epochs = values.get("max_steps") or -1, values.get("num_train_epochs") or 1
@@ -58,7 +58,7 @@ def interval(ours: str, strategy: str, *, default: Any = None, otherwise: str) -
             return Became("carried", {ours: 0}) if ours == "save_steps" else TOLD_ELSEWHERE
         if asked == "steps":
             given = values.get(ours) or (values.get("logging_steps") if ours == "eval_steps" else None) or default
-            steps = None if given is None else in_steps(given, values)
+            steps = None if given is None else in_steps(ours, given, values)
             if steps is None and given is not None:
                 return Became("changed", why=f"{ours} {shown(given)} is a share of the run, {EPOCHS}; {otherwise}", written=ours)
             return TOLD_ELSEWHERE if steps is None else Became("carried", {ours: steps}, written=ours)
@@ -87,7 +87,9 @@ def eval_interval(_: Any, values: Values) -> Became:
 def logging_interval(value: Any, values: Values) -> Became:
     """The rule of logging_steps."""
     strategy = _plain(values.get("logging_strategy", "steps"))
-    steps = in_steps(value, values) if strategy == "steps" else values.get("steps_per_epoch") if strategy == "epoch" else None
+    steps = (
+        in_steps("logging_steps", value, values) if strategy == "steps" else values.get("steps_per_epoch") if strategy == "epoch" else None
+    )
     if not steps:
         return Became("changed", why=f"{EPOCHS}: every 10th step is logged, unless logging_steps says otherwise")
     return Became("carried", {"logging_steps": steps})
@@ -131,7 +133,7 @@ def optimizer(value: Any, _: Values) -> Became:
         return Became(
             "changed", {"optim": "adamw_torch_fused"}, f"{name} keeps its moments in another form: here they are float32, in memory"
         )
-    return Became("unsupported", why=f"{name} is not offered ({', '.join(OPTIMIZERS)}); adamw_torch_fused takes its place")
+    return Became("unsupported", why=f"{name} is not offered; there are {', '.join(OPTIMIZERS)}, the first unless set")
 
 
 def scheduler(value: Any, _: Values) -> Became:
@@ -139,7 +141,7 @@ def scheduler(value: Any, _: Values) -> Became:
     name = _plain(value)
     if name in SCHEDULERS:
         return Became("carried", {"lr_scheduler_type": name})
-    return Became("unsupported", why=f"{name} is not offered ({', '.join(SCHEDULERS)}); linear takes its place")
+    return Became("unsupported", why=f"{name} is not offered; there are {', '.join(SCHEDULERS)}, the first unless set")
 
 
 def warmup(value: Any, _: Values) -> Became:
@@ -159,7 +161,7 @@ def trackers(value: Any, _: Values) -> Became:
     ours = {"report_to": usable} if usable else {}
     if not missing:
         return Became("carried", ours)
-    return Became("unsupported", ours, f"{', '.join(missing)}: not installed here, or not known; install it and add report_to: {names[0]}")
+    return Became("unsupported", ours, f"{', '.join(missing)}: not installed here, or not known; install it first")
 
 
 def run_folder(value: Any, _: Values) -> Became:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orpo.errors import ConfigError
-from orpo.moving_in.tool import Became, Group, Tool, by_name
+from orpo.moving_in.tool import Became, Group, Tool, UnfitSetting, by_name
 from orpo.training.config import ResolvedConfig, resolve_settings
 from orpo.training.config_check import ADAM_SETTINGS, LORA_SETTINGS
 from orpo.training.config_file import Setting
@@ -63,7 +63,7 @@ def moved_in(
     defaults = tool.defaults(said)
     values = {**defaults, **said, **(known or {})}
     unsaid = [Setting(name, value, f"{tool.name}'s default") for name, value in defaults.items() if name not in given]
-    rows = tuple(_row(setting, _became(tool, setting, values), given) for setting in (*found, *unsaid))
+    rows = tuple(_row(setting, _became(tool, setting, values, given), given) for setting in (*found, *unsaid))
     settings = _settings(rows)
     if processes > 1 and "pairs_per_step" in settings:
         pairs = settings["pairs_per_step"]
@@ -79,16 +79,17 @@ def _row(setting: Setting, became: Became, given: Mapping[str, Setting]) -> Row:
     return Row(there or setting, setting.name in given or there is not None, became)
 
 
-def _became(tool: Tool, setting: Setting, values: Mapping[str, Any]) -> Became:
+def _became(tool: Tool, setting: Setting, values: Mapping[str, Any], given: Mapping[str, Setting]) -> Became:
     if setting.name not in tool.rules:
         return by_name(setting, tool.name)
     try:
         return tool.rules[setting.name](setting.value, values)
     except Unfit as unfit:
+        wrong = given.get(unfit.name, setting) if isinstance(unfit, UnfitSetting) else setting
         raise ConfigError(
-            f"{setting.name} is {shown(setting.value)}",
-            where=setting.place,
-            doing=f"reading a configuration of {tool.name}",
+            f"{wrong.name} is {shown(wrong.value)}",
+            where=wrong.place,
+            doing=f"reading settings of {tool.name}",
             expected=unfit.expected,
             fix=unfit.fix or "correct it there, or remove it",
         ) from None

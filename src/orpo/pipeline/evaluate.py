@@ -116,5 +116,5 @@ def load_trained(folder: str, config: TrainConfig, tokenizer: Any) -> Any:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if not (Path(folder) / "adapter_config.json").is_file():
         return models.load_model(folder, dtype=MERGED_DTYPE).to(device).eval()
-    base = models.load_model(base_of(folder, config), dtype=MERGED_DTYPE)
+    base = models.load_model(base_of(folder, config), dtype=MERGED_DTYPE, load_in_4bit=config.load_in_4bit)
     return models.on_base(base, Path(folder), num_tokens=len(tokenizer)).to(device).eval()

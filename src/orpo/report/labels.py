@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from orpo.report.escape import visible
 
 ELLIPSIS = "\u2026"
+MOST = 400
+"""Letters of a name that are looked at: no drawing has room for as many."""
 _WIDE, _NARROW = frozenset("mwMW@%&") | {ELLIPSIS}, frozenset("iljtfrI.,:;'|!()[] ")
 
 
@@ -28,13 +31,10 @@ def _em(character: str) -> float:
 
 def fitted(text: str, most: float, *, size: float = 12.5) -> str:
     """`text` on one line, its middle left out where it would be wider than `most`: names differ at both ends."""
-    line = " ".join(visible(text[:400]).split())
+    line = " ".join(visible(text[:MOST]).split())[:MOST]
     if text_width(line, size=size) <= most:
         return line
-    kept = len(line)
-    while kept > 2 and text_width(_shortened(line, kept), size=size) > most:
-        kept -= 1
-    return _shortened(line, kept)
+    return _shortened(line, bisect_right(range(len(line)), most, key=lambda kept: text_width(_shortened(line, kept), size=size)) - 1)
 
 
 def _shortened(line: str, kept: int) -> str:

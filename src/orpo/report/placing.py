@@ -56,7 +56,7 @@ def _candidates(point: tuple[float, float], width: float, height: float, within:
         middle = y + step * height / 2
         for left in (x + GAP, x - GAP - width, x - width / 2, x + 4 * GAP, x - 4 * GAP - width):
             box = Box(left, middle - height / 2, left + width, middle + height / 2)
-            found.append((box, abs(middle - y) + abs(left + width / 2 - x) - width / 2))
+            found.append((box, abs(middle - y) + max(abs(left + width / 2 - x) - width / 2, 0.0)))
     inside = [(box, distance) for box, distance in found if box.lies_in(within)]
     return inside or [_moved_inside(found[len(found) // 2][0], within)]
 

@@ -96,9 +96,9 @@ def _grid(chart: DotChart) -> Html:
     for value, label in zip(values, chart.tick_labels(values), strict=True):
         x = scale.x(value)
         parts.append(element("line", class_="grid", x1=_at(x), x2=_at(x), y1=TOP, y2=bottom))
-        if x - last > text_width(label, size=11.5) + 6:
-            parts.append(element("text", label, class_="axis", x=_at(x), y=bottom + 17, text_anchor="middle"))
-            last = x
+        has_room = x - last > text_width(label, size=11.5) + 6
+        parts.append(element("text", label if has_room else "", class_="axis", x=_at(x), y=bottom + 17, text_anchor="middle"))
+        last = x if has_room else last
     for i in range(len(chart.rows) + 1):
         parts.append(element("line", class_="grid", x1=0, x2=WIDTH, y1=TOP + ROW * i, y2=TOP + ROW * i))
     return element("g", *parts, aria_hidden="true")
@@ -154,7 +154,7 @@ def _text(text: str, *, x: float, y: float, class_: str, text_anchor: str) -> Ht
 
 
 def _spoken(row: Row) -> str:
-    return ", ".join(part for part in (f"{fitted(row.name, 400)}: {row.said}", row.beneath, row.detail) if part) + "."
+    return ", ".join(part for part in (f"{fitted(row.name, 200)}: {row.said}", row.beneath, row.detail) if part) + "."
 
 
 def _at(value: float) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orpo.errors import StorageError, UserError
+from orpo.report.escape import clipped
 from orpo.report.facts import mapping, sequence
 from orpo.report.numbers import as_number
 from orpo.report.series import Row
@@ -187,7 +188,8 @@ def _metric(value: Values) -> Metric:
     better = value.get("better")
     name = _word(value, "id", "")
     known: Better = better if better in ("higher", "lower") else "none"
-    return Metric(name, _word(value, "title", name), _word(value, "unit", ""), known, _word(value, "note", ""))
+    title, note = clipped(_word(value, "title", name), 60), clipped(_word(value, "note", ""), 240)
+    return Metric(name, title, clipped(_word(value, "unit", ""), 30), known, note)
 
 
 def _pipeline(value: Values) -> Pipeline:

@@ -8,10 +8,12 @@ from typing import Any
 from orpo.report.comparison.reading import Comparison, Reply
 from orpo.report.markup import Child, Html, element, join
 from orpo.report.numbers import as_number, datum, percent
-from orpo.report.samples import MAX_BYTES, block, spoken
+from orpo.report.samples import block, spoken
 from orpo.report.whole_page import name_of, note
 
 MAX_PROMPTS = 12
+MAX_BYTES = 150_000
+"""Of all prompts together: beside the charts there is less room for texts than in the report of a run."""
 
 
 def replies_section(comparison: Comparison) -> Html:

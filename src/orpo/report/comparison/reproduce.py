@@ -10,10 +10,11 @@ from orpo.report.escape import clipped
 from orpo.report.facts import sequence
 from orpo.report.markup import Child, Html, element, join
 from orpo.report.numbers import count, datum, duration, moment
-from orpo.report.tables import MAX_TEXT, json_cell, pairs_list, table
+from orpo.report.tables import json_cell, pairs_list, table
 from orpo.report.whole_page import name_of, note
 
 MAX_FAILURES = 30
+MAX_COMMAND = 4000
 MAX_ENTRIES = 40
 
 
@@ -31,7 +32,7 @@ def failures_section(comparison: Comparison) -> Html:
 def _row(failure: Failure) -> list[Child]:
     # Stages are counted from 1 on this page, as people count.
     stage = None if failure.stage is None else failure.stage + 1
-    message = element("code", clipped(failure.error, 600), class_="message")
+    message = element("code", clipped(failure.error, 400), class_="message")
     return [name_of(failure.pipeline), _number(stage), _number(failure.seed), message]
 
 
@@ -43,7 +44,7 @@ def reproduce_section(comparison: Comparison) -> Html:
     """The command, seeds and times, and the machine and versions it ran on."""
     parts: list[Html] = []
     if comparison.command:
-        parts.append(element("pre", element("code", clipped(shlex.join(comparison.command), MAX_TEXT)), tabindex=0))
+        parts.append(element("pre", element("code", clipped(shlex.join(comparison.command), MAX_COMMAND)), tabindex=0))
     parts.append(pairs_list(_times(comparison)))
     entries = [(clipped(name, 80), json_cell(value)) for name, value in _flat(comparison.environment)]
     if entries:

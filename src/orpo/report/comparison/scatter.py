@@ -11,8 +11,7 @@ from orpo.report.comparison.outcome import TONES, measured, outcome
 from orpo.report.comparison.reading import Comparison, Estimate, Metric, Pipeline
 from orpo.report.comparison.spelling import is_share, spelled, tick_labels
 from orpo.report.comparison.verdict import total_tokens
-from orpo.report.escape import clipped
-from orpo.report.labels import fitted_names, text_width
+from orpo.report.labels import fitted, fitted_names, text_width
 from orpo.report.markup import Html, element, join
 from orpo.report.numbers import as_number, duration, short
 from orpo.report.placing import Box, label_boxes
@@ -65,11 +64,11 @@ def _figure(
         return None
     frame = _frame(metric, points)
     id_ = f"against-{name}"
-    heading = element("h3", element("span", f"{clipped(metric.title, 60)} against {title}"))
+    heading = element("h3", element("span", f"{metric.title} against {title}"))
     caption = element("figcaption", f"The axis of {title} begins at {said(frame.low_x) if frame.low_x else '0'}.")
-    spoken = " ".join(f"{point.name}: {spelled(metric, point.score.mean)}, {said(point.cost)}." for point in points)
+    spoken = " ".join(f"{fitted(point.name, 400)}: {spelled(metric, point.score.mean)}, {said(point.cost)}." for point in points)
     titles = [
-        element("title", f"{clipped(metric.title, 60)} against {title}", id=f"{id_}-title"),
+        element("title", f"{metric.title} against {title}", id=f"{id_}-title"),
         element("desc", spoken, id=f"{id_}-desc"),
     ]
     on_top = sorted(points, key=lambda point: point.is_baseline)

@@ -42,7 +42,7 @@ def scores_section(comparison: Comparison) -> Html:
     if not metrics:
         return note(NO_SCORES)
     shown, more = [_charts(comparison, metric, i) for i, metric in enumerate(metrics)], metrics[NUM_OPEN:]
-    names = ", ".join(clipped(metric.title, 60) for metric in more)
+    names = ", ".join(metric.title for metric in more)
     behind = _folded(f"{count(len(more))} more: {names}", _grid(shown[NUM_OPEN:])) if more else None
     return join([note(reading_note(comparison)), _grid(shown[:NUM_OPEN]), behind, *_unmeasured(comparison)])
 
@@ -74,20 +74,20 @@ def reading_note(comparison: Comparison) -> str:
 
 def _unmeasured(comparison: Comparison) -> list[Html]:
     missing = [metric for metric in comparison.metrics if metric not in measured(comparison)]
-    return [note("Not measured: " + ", ".join(clipped(metric.title, 60) for metric in missing) + ".")] if missing else []
+    return [note("Not measured: " + ", ".join(metric.title for metric in missing) + ".")] if missing else []
 
 
 def _scores(comparison: Comparison, metric: Metric, id_: str) -> DotChart:
     base = comparison.base.get(metric.id)
     return DotChart(
         id_,
-        clipped(metric.title, 60),
+        metric.title,
         ", ".join(part for part in (unit(metric), BETTER[metric.better]) if part),
         tuple(_score_row(comparison, metric, pipeline) for pipeline in comparison.pipelines),
         partial(tick_labels, metric),
         (f"untrained {spelled(metric, base.mean)}", base) if base else None,
         SHARES if is_share(metric) else None,
-        " ".join(part for part in (clipped(metric.note, 240), sizes(comparison, metric)) if part),
+        " ".join(part for part in (metric.note, sizes(comparison, metric)) if part),
     )
 
 
@@ -128,7 +128,7 @@ def _differences(comparison: Comparison, metric: Metric, id_: str) -> DotChart |
     return DotChart(
         id_,
         f"Difference to {fitted(baseline.name, 190)}",
-        ", ".join(part for part in (clipped(metric.title, 60), unit_of_difference(metric)) if part),
+        ", ".join(part for part in (metric.title, unit_of_difference(metric)) if part),
         tuple(_difference_row(metric, pipeline) for pipeline in comparison.pipelines),
         partial(tick_labels, metric, is_difference=True),
         ("as the baseline", ZERO),
@@ -150,7 +150,7 @@ def table_section(comparison: Comparison) -> Html:
     metrics = measured(comparison)
     if not metrics:
         return note(NO_SCORES)
-    heads = ["pipeline", *(clipped(metric.title, 60) for metric in metrics)]
+    heads = ["pipeline", *(metric.title for metric in metrics)]
     rows: list[list[Child]] = [
         [name_of(pipeline.name), *(_score_cell(metric, pipeline) for metric in metrics)] for pipeline in comparison.pipelines
     ]

@@ -124,7 +124,7 @@ def _tuning(comparison: Comparison) -> Iterable[Html | None]:
     metric = next((metric for metric in comparison.metrics if metric.id == by.get("metric")), None)
     said = ["Each stage was tuned by itself, starting from the best of the stage before it."]
     if metric is not None:
-        said.append(f"Chosen by {clipped(metric.title, 60)}")
+        said.append(f"Chosen by {metric.title}")
         said[-1] += f" on {clipped(str(by['on']), 200)}" if by.get("on") else ""
         said[-1] += f", seed {by['seed']}." if as_number(by.get("seed")) is not None else "."
     yield note(" ".join(said))
@@ -139,7 +139,7 @@ def _stage(stage: TunedStage, metric: Metric | None) -> Html:
         [count(i), *(json_cell(trial.settings.get(name)) for name in names), _metric(trial, metric), _state(trial)]
         for i, trial in enumerate(shown, start=1)
     ]
-    heads = ["trial", *(clipped(name, 60) for name in names), clipped(metric.title, 60) if metric else "metric", "state"]
+    heads = ["trial", *(clipped(name, 60) for name in names), metric.title if metric else "metric", "state"]
     rest = f" {len(shown)} of {len(stage.trials)} trials are shown." if len(shown) < len(stage.trials) else ""
     others = [part for i, name in enumerate(stage.pipelines) for part in (", " if i else None, name_of(name))]
     steps = f"{count(stage.num_steps)} steps. " if stage.num_steps is not None else ""
@@ -160,7 +160,7 @@ def _metric(trial: Trial, metric: Metric | None) -> Html:
 def _state(trial: Trial) -> Child:
     if trial.is_chosen:
         return element("strong", "chosen")
-    return clipped(f"failed: {trial.error}", 200) if trial.error else ""
+    return clipped(f"failed: {trial.error}", 120) if trial.error else ""
 
 
 def _warning(edges: tuple[Edge, ...]) -> Html | None:

@@ -8,7 +8,6 @@ from orpo.report.comparison.outcome import RULE, Outcome, measured, others, outc
 from orpo.report.comparison.reading import Comparison, Estimate, Metric, Pipeline
 from orpo.report.comparison.spelling import exact, exact_difference, interval, interval_of_difference, is_share, unit_of_difference
 from orpo.report.comparison.tuning import on_the_edge, tuned_stages
-from orpo.report.escape import clipped
 from orpo.report.markup import Child, Html, element, join
 from orpo.report.numbers import as_number, count, datum, duration, percent, short
 from orpo.report.verdict import Sentence
@@ -16,7 +15,7 @@ from orpo.report.whole_page import name_of
 
 EQUAL_COST = 0.02
 MAX_WITH_FIGURES = 4
-BASE_RULE = "Above or below: the 95\u202f% intervals of the two do not overlap."
+BASE_RULE = "Better or worse than untrained: the 95\u202f% intervals of the two do not overlap."
 COST_RULE = (
     f"Lowest total over all stages, mean over seeds, tuning aside; within {percent(EQUAL_COST)} of the lowest counts as equally cheap. "
     "Tokens: those of the policy and of the reference."
@@ -29,7 +28,7 @@ _GROUPS: tuple[tuple[Outcome, str], ...] = (
     ("higher", "Higher"),
     ("lower", "Lower"),
     ("not told apart", "Not told apart"),
-    ("not measured", "Not measured yet"),
+    ("not measured", "Not measured"),
 )
 
 
@@ -45,10 +44,10 @@ def verdict(comparison: Comparison) -> tuple[Sentence, ...]:
 def _main(comparison: Comparison, metric: Metric) -> Sentence:
     baseline, rivals = comparison.baseline, others(comparison)
     if baseline is None or metric.id not in baseline.scores:
-        return Sentence(join([f"The baseline has no {clipped(metric.title, 60)} yet, so nothing is compared with it."]), RULE)
+        return Sentence(join([f"The baseline has no {metric.title}, so nothing is compared with it."]), RULE)
     said: list[Child] = [
         "On ",
-        clipped(metric.title, 60),
+        metric.title,
         ", the baseline ",
         _name(baseline),
         " reaches ",
@@ -90,19 +89,13 @@ def _untrained(comparison: Comparison, metric: Metric) -> list[Sentence]:
     scored = [pipeline for pipeline in comparison.pipelines if metric.id in pipeline.scores]
     if base is None or base.low is None or base.high is None or metric.better == "none":
         return []
-    above = [p for p in scored if _lies(p.scores[metric.id], base) == metric.better]
-    beyond = [p for p in scored if _lies(p.scores[metric.id], base) not in (metric.better, "overlapping")]
-    all_of_them = "The pipeline does" if len(scored) == 1 else f"All {count(len(scored))} pipelines do"
-    head = (
-        all_of_them
-        if len(above) == len(scored)
-        else f"{count(len(above))} of {count(len(scored))} pipelines {'does' if len(above) == 1 else 'do'}"
-    )
-    said: list[Child] = [head, " better than the untrained model, which reaches ", *_figure(metric, base)]
-    if beyond:
-        said += ["; worse than it: ", *_names(beyond)]
-    tone = "bad" if beyond or not above else "good" if len(above) == len(scored) else "plain"
-    return [Sentence(join([*said, "."]), BASE_RULE.replace("Above or below", "Better or worse"), tone)]
+    better = sum(_lies(pipeline.scores[metric.id], base) == metric.better for pipeline in scored)
+    worse = [pipeline for pipeline in scored if _lies(pipeline.scores[metric.id], base) not in (metric.better, "overlapping")]
+    said: list[Child] = [f"{count(better)} of {count(len(scored))} {'pipeline' if len(scored) == 1 else 'pipelines'} "]
+    said += ["does" if better == 1 else "do", " better than the untrained model, which reaches ", *_figure(metric, base)]
+    said += ["; worse than it: ", *_names(worse)] if worse else []
+    tone = "bad" if worse or not better else "good" if better == len(scored) else "plain"
+    return [Sentence(join([*said, "."]), BASE_RULE, tone)]
 
 
 def _lies(score: Estimate, base: Estimate) -> str:
@@ -158,7 +151,7 @@ def _missing(comparison: Comparison) -> list[Sentence]:
         said += [part for i, p in enumerate(fewer) for part in (", " if i else None, _name(p), f" ({p.num_seeds})")] + [". "]
     holes = [m for m in comparison.metrics if any(p.scores and m.id not in p.scores for p in comparison.pipelines)]
     if holes:
-        said.append(f"Not measured for all: {', '.join(clipped(metric.title, 60) for metric in holes)}. ")
+        said.append(f"Not measured for all: {', '.join(metric.title for metric in holes)}. ")
     if asked == 1:
         said.append("There is one seed only: no interval holds what another seed would change.")
     return [Sentence(join(said), MISSING_RULE, "bad")] if said else []

@@ -16,8 +16,8 @@ from orpo.report.whole_page import note
 from orpo.runs.summary import RunData
 
 NOTE = (
-    "Held-out figures after training, where not said otherwise, with 95\u202f% intervals, those of each run by itself: "
-    "`orpo compare` pairs runs over seeds and prompts, and says which differences are more than chance."
+    "Held-out figures after training, where not said otherwise, with 95\u202f% intervals, those of each run by itself. "
+    "A comparison (orpo compare) pairs runs over seeds and prompts, and says which differences are more than chance."
 )
 
 
@@ -64,7 +64,7 @@ def _datum(value: float | None, spelled: Callable[[float], str]) -> Html | None:
 def _accuracy(end: HeldOut | None) -> Html | None:
     if end is None or end.accuracy is None:
         return None
-    later = "" if end.when.startswith("after") else f", {end.when}"
+    later = "" if end.when.startswith("after") else end.when
     return join([datum(end.accuracy, percent(end.accuracy)), _between(end.low, end.high), element("small", later) if later else None])
 
 
