@@ -10,7 +10,7 @@ import pytest
 from orpo.errors import ConfigError
 from orpo.objectives.catalogue import OBJECTIVES, objective_options
 from orpo.training.config import resolve_config
-from orpo.training.config_fields import DEFAULTS, FIELDS, known_names
+from orpo.training.config_fields import DEFAULTS, FIELDS, known_names, objectives_with, option_names
 from orpo.training.config_flags import Flag, flag_table
 from orpo.training.config_template import init_yaml
 
@@ -74,6 +74,12 @@ def test_an_option_with_different_defaults_names_them_by_objective() -> None:
     assert "code. 0 is SFT. (of orpo) Weight of the odds ratio term, above 0." in FLAGS["beta"].help, "said by each"
     assert FLAGS["beta"].default_text == "0.1 (orpo, dpo, kto, ulma), 1 (odds), 2 (simpo)"
     assert FLAGS["beta"].group == FLAGS["objective"].group
+
+
+@pytest.mark.parametrize("option", sorted(option_names()))
+def test_the_help_of_an_option_names_the_objectives_that_have_it(option: str) -> None:
+    named = [name for part in re.findall(r"\(of ([a-z, ]+)\)", FLAGS[option].help) for name in part.split(", ")]
+    assert sorted(named) == sorted(objectives_with(option))
 
 
 @pytest.mark.parametrize("name", [name for name, flag in FLAGS.items() if not flag.is_hidden and flag.default not in (None, "", ())])

@@ -19,6 +19,7 @@ from orpo.training.config_fields import (
     TRACKERS,
     TrainConfig,
     is_adamw,
+    objectives_with,
     option_about,
     reference_way,
 )
@@ -122,12 +123,13 @@ def require_bitsandbytes(config: TrainConfig, origins: Mapping[str, str]) -> Non
 
 
 def foreign_option(name: str, objective: str, *, where: str) -> ConfigError:
-    """The error for an option that belongs to another objective, or to none."""
+    """The error for an option that belongs to other objectives, which are named, or to none."""
+    owners = ", ".join(objectives_with(name))
     return ConfigError(
-        f"objective {objective} has no option {name}",
+        f"objective {objective} has no option {name}" + (f": it belongs to {owners}" if owners else ""),
         where=where,
-        expected=f"its options: {', '.join(option_about(objective))}",
-        fix=f"remove {name}, or choose the objective it belongs to",
+        expected=f"the options of {objective}: {', '.join(option_about(objective))}",
+        fix=f"remove {name}" + (f", or set objective to {owners.replace(', ', ' or ')}" if owners else ""),
     )
 
 

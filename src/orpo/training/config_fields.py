@@ -203,6 +203,11 @@ def option_names() -> frozenset[str]:
     return frozenset(option.name for name in OBJECTIVES for option in objective_options(name))
 
 
+def objectives_with(option: str) -> tuple[str, ...]:
+    """The objectives that have `option`."""
+    return tuple(name for name in OBJECTIVES if any(known.name == option for known in objective_options(name)))
+
+
 def known_names() -> tuple[str, ...]:
     """Every name that may stand in a YAML file or, with dashes, on the command line."""
     return (*FIELDS, *sorted(option_names()))
