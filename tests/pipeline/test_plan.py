@@ -123,7 +123,7 @@ def test_lora_trains_less_and_keeps_the_weights_frozen(without_weights: Path, pa
 def test_weights_in_4_bits_take_a_quarter_and_more_is_offered_where_lora_does_not_fit(
     make_tiny_llama: Any, pairs_file: Path, tmp_path: Path
 ) -> None:
-    model = make_tiny_llama(tmp_path / "wide", hidden=512, layers=8, vocabulary=300)
+    model = make_tiny_llama(tmp_path / "wide", hidden=512, layers=3, vocabulary=300)
     lora = planned(model, pairs_file, use_peft=True, lora_r=2, dtype="bfloat16")
     four = planned(model, pairs_file, use_peft=True, lora_r=2, dtype="bfloat16", load_in_4bit=True)
     assert four.num_parameters == lora.num_parameters
