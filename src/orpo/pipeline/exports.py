@@ -82,7 +82,7 @@ def _to_gguf(source: Trained, target: Path, merge: Merge, say: Say) -> str:
         raise ConfigError(
             "llama.cpp is not here: its convert_hf_to_gguf.py writes gguf files",
             doing="looking for it in $LLAMA_CPP and on PATH",
-            fix="git clone https://github.com/ggml-org/llama.cpp && pip install ./llama.cpp/gguf-py && export LLAMA_CPP=$PWD/llama.cpp",
+            fix="git clone https://github.com/ggml-org/llama.cpp && pip install gguf sentencepiece && export LLAMA_CPP=$PWD/llama.cpp",
         )
     with whole_folder(target, need_bytes=2 * weight_bytes(source, merge)) as staging:
         file = _write_gguf(source, staging, merge, converter, say)
