@@ -22,9 +22,9 @@ CONTRACT = """
 --model --data --eval-data --objective --preset --beta --max-steps --num-train-epochs --learning-rate --lr-scheduler-type --warmup-steps
 --recipe --pairs-per-step --tokens-per-micro-batch --max-length --overlong --use-peft --lora-r --load-in-4bit --dtype
 --gradient-checkpointing --optim --logging-steps --eval-steps --save-steps --seed --output-dir --fresh
---resume-anyway --columns --template --max-bad-rows
+--resume-anyway --columns --template --max-bad-rows --num-processes --sharding
 """.split()
-LATER = {"--load-in-8bit": "load_in_8bit", "--num-processes": "num_processes"}
+LATER = {"--load-in-8bit": "load_in_8bit"}
 
 
 def write_rows(path: Path, *rows: Any) -> Path:
@@ -79,7 +79,7 @@ def test_train_help_names_every_flag_that_scripts_rely_on(orpo: Command) -> None
     assert not words & set(LATER), "what is planned is not offered"
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--load-in-8bit", None), ("--num-processes", 2)])
+@pytest.mark.parametrize(("flag", "value"), [("--load-in-8bit", None)])
 def test_a_flag_that_comes_later_is_answered_by_name(orpo: Command, tiny_llama: Path, tmp_path: Path, flag: str, value: Any) -> None:
     data = write_rows(tmp_path / "a.jsonl", *good(2))
     outcome = orpo("train", "--model", tiny_llama, "--data", data, flag, *([value] if value is not None else []))
