@@ -155,7 +155,6 @@ def test_the_run_is_an_ordinary_run(both: Callable[..., Any]) -> None:
     resolved = (folder / "config.resolved.yaml").read_text()
     for line in (
         "preset: trl  # ORPOConfig (as ORPOTrainer)",
-        "pairs_per_step: 8  # ORPOConfig (as per_device_train_batch_size",
         "beta: 0.2",
     ):
         assert line in resolved

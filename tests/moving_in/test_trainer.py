@@ -100,7 +100,7 @@ def test_rows_of_trls_other_forms_are_read(
 
 def test_bad_rows_are_named_by_their_number(trainer: Callable[..., ORPOTrainer], preference_rows: list[dict[str, str]]) -> None:
     with pytest.raises(DataError, match="train_dataset:row 3"):
-        trainer([*preference_rows[:2], {**preference_rows[2], "chosen": " "}, *preference_rows[3:]]).train()
+        trainer([*preference_rows[:2], {**preference_rows[2], "chosen": None}, *preference_rows[3:]]).train()
 
 
 def test_a_peft_model_is_trained_as_it_is(trainer: Callable[..., ORPOTrainer], tiny_bos_llama: Path) -> None:

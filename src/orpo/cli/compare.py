@@ -12,6 +12,8 @@ def run_compare(config: str, *, output_dir: str | None, fresh: bool, jobs: int |
     from orpo.comparison.config import read_config
 
     asked = read_config(config)
+    from rich.console import Console
+
     from orpo.comparison.run import run_comparison
     from orpo.comparison.view import result_table, sentences
     from orpo.pipeline.run import Say, people_console
@@ -21,7 +23,7 @@ def run_compare(config: str, *, output_dir: str | None, fresh: bool, jobs: int |
     say = Say(console)
     console.print()
     # A file or a pipe has no width that lines should be folded to.
-    console.print(result_table(done.found), width=None if console.is_terminal else WIDE)
+    (console if console.is_terminal else Console(width=WIDE)).print(result_table(done.found))
     for line in sentences(done.found):
         say(line)
     say(f"page         {done.page}")

@@ -89,11 +89,12 @@ def check(
 @app.command()
 def init(
     path: Annotated[str, typer.Argument(help="Where to write it.")] = "orpo.yaml",
+    recipe: Annotated[str | None, typer.Option(help="A recipe that is shipped, such as llama3-orpo-qlora.")] = None,
 ) -> None:
     """Write a commented configuration to start from."""
     from orpo.cli.init import run_init
 
-    run_init(path)
+    run_init(path, recipe=recipe)
 
 
 @app.command("import")
@@ -153,6 +154,34 @@ def compare(
     from orpo.cli.compare import run_compare
 
     run_compare(config, output_dir=output_dir, fresh=fresh, jobs=jobs)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="A run directory, or a folder with a model or an adapter.")],
+    to: Annotated[str, typer.Option(help="merged (for transformers), gguf (for llama.cpp), ollama, or vllm.")],
+    out: Annotated[str | None, typer.Option(help="The folder to write (default: one named after --to in the run directory).")] = None,
+    dtype: Annotated[str, typer.Option(help="Of the weights: bfloat16 or float32.")] = "bfloat16",
+    base: Annotated[str, typer.Option(help="Merge onto the base in full, or onto its 4bit weights written out (QLoRA).")] = "full",
+) -> None:
+    """Write a finished run for other programs. An adapter is merged, and its logits are compared before anything is published."""
+    from orpo.cli.export import run_export
+
+    run_export(run, to=to, out=out, dtype=dtype, base=base)
+
+
+@app.command()
+def push(
+    run: Annotated[str, typer.Argument(help="A run directory, or a folder that `orpo export` wrote.")],
+    to: Annotated[str, typer.Option(help="organisation/name on the hub.")],
+    public: Annotated[bool, typer.Option("--public", help="Make the repository public; private otherwise.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    with_report: Annotated[bool, typer.Option("--with-report", help="Send report.html as well: it shows prompts and replies.")] = False,
+) -> None:
+    """Send a finished model to the Hugging Face Hub, after listing every file. Never data; training never sends anything."""
+    from orpo.cli.push import run_push
+
+    run_push(run, to=to, public=public, yes=yes, with_report=with_report)
 
 
 @app.command()

@@ -25,6 +25,7 @@ from orpo.data.tokenize import IDENTICAL_TOKENS, JOINED_WORDS, SPECIAL_TOKEN_TEX
 from orpo.errors import ConfigError, DataError
 
 ROWS_FOR_SHAPE = 64
+ERRORS_SHOWN = 20
 _PLACE = re.compile(r"(?P<file>.+):(?P<row>row )?(?P<number>\d+)")
 _TOO_LONG = {"too-long", "prompt-too-long"}
 _NOTE_MESSAGES = {
@@ -253,9 +254,9 @@ def _as_problem(error: DataError, path: str) -> Problem:
 
 
 def _data_error(report: DataReport) -> DataError:
-    first, *others = report.errors
+    first, *others = report.errors[:ERRORS_SHOWN]
     lines = [first.message, *(f"{problem.source or ''}: {problem.message}" for problem in others)]
-    more = report.num_errors - len(report.errors)
+    more = report.num_errors - len(lines)
     lines += [f"... and {more:,} more errors"] * bool(more)
     summary = f"checking the data: {report.num_errors:,} errors, {report.max_bad_rows:,} bad rows allowed (--max-bad-rows)"
     return DataError("\n".join(lines), where=str(first.source or ""), doing=summary, fix=first.fix)

@@ -14,7 +14,8 @@ from orpo.core.records import Reads
 from orpo.data.row import Problem, Severity
 from orpo.data.store import TokenStore
 
-NUM_SHOWN = 20
+NUM_LISTED = 100
+"""Problems of one kind whose texts are kept: enough to mend a file by, and bounded, for there are some eighty kinds."""
 
 FILE_KINDS = frozenset(
     {
@@ -37,7 +38,7 @@ FILE_KINDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
-    """What was found in all rows. Of each severity the first 20 problems are kept, all are counted.
+    """What was found in all rows. Of each kind the first 100 problems are kept; all are counted, those beyond in `unlisted` by kind.
 
     Every row has one fate: rows = pairs + the sum of `dropped` + `num_bad_rows` (where labelled answers are paired two rows make a pair).
     `pairs` counts what is kept: pairs, or where the objective reads them labelled answers or rankings; `noun` names one of them. `answers`
@@ -54,6 +55,7 @@ class DataReport:
     warnings: Mapping[str, int]
     first_dropped: tuple[Problem, ...]
     first_warnings: tuple[Problem, ...]
+    unlisted: Mapping[str, int]
     max_bad_rows: int
     files: tuple[Mapping[str, Any], ...]
     template: str | None = None
@@ -82,6 +84,7 @@ class DataReport:
             "warnings": dict(self.warnings),
             "first_dropped": [_as_dict(problem) for problem in self.first_dropped],
             "first_warnings": [_as_dict(problem) for problem in self.first_warnings],
+            "unlisted": dict(self.unlisted),
             "template": self.template,
             "tokens": dict(self.tokens) if self.tokens is not None else None,
             "files": [dict(file) for file in self.files],
@@ -99,7 +102,8 @@ class Tally:
     dropped: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
-    shown: dict[Severity, list[Problem]] = field(default_factory=lambda: {"error": [], "dropped": [], "warning": []})
+    listed: dict[Severity, list[Problem]] = field(default_factory=lambda: {"error": [], "dropped": [], "warning": []})
+    of_kind: Counter[str] = field(default_factory=Counter)
 
     def add(self, problem: Problem, *, is_row: bool = True) -> None:
         """Counts a problem. An error that is about a file, or about the data as a whole (`is_row` false), is no bad row."""
@@ -108,8 +112,9 @@ class Tally:
             self.num_bad_rows += is_row and problem.kind not in FILE_KINDS
         else:
             (self.dropped if problem.severity == "dropped" else self.warnings)[problem.kind] += 1
-        if len(self.shown[problem.severity]) < NUM_SHOWN:
-            self.shown[problem.severity].append(problem)
+        self.of_kind[problem.kind] += 1
+        if self.of_kind[problem.kind] <= NUM_LISTED:
+            self.listed[problem.severity].append(problem)
 
     def warn(self, kind: str, num: int, message: str) -> None:
         """Counts `num` rows under a warning that is told once; none for 0."""
@@ -122,13 +127,14 @@ class Tally:
         return DataReport(
             rows=self.rows,
             pairs=pairs,
-            errors=tuple(self.shown["error"]),
+            errors=tuple(self.listed["error"]),
             num_errors=self.num_errors,
             num_bad_rows=self.num_bad_rows,
             dropped=dict(self.dropped.most_common()),
             warnings=dict(self.warnings.most_common()),
-            first_dropped=tuple(self.shown["dropped"]),
-            first_warnings=tuple(self.shown["warning"]),
+            first_dropped=tuple(self.listed["dropped"]),
+            first_warnings=tuple(self.listed["warning"]),
+            unlisted={kind: num - NUM_LISTED for kind, num in self.of_kind.most_common() if num > NUM_LISTED},
             **parts,
         )
 

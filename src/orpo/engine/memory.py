@@ -33,6 +33,9 @@ SHARE_OF_FREE: Mapping[str, float] = {"cpu": 0.6, "cuda": 0.85}
 
 TRACED_ROWS = (1, 8, 64)
 
+EIGHT_BIT = ("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit")
+"""Optimizers of bitsandbytes that keep moments in 8 bits. Paged ones may move to the host when a GPU is full; they count as on the GPU."""
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryNeed:
@@ -223,14 +226,21 @@ def optimizer_bytes(sizes: ModelSizes, optimizer: str) -> int:
     """State of `optimizer` (a name of transformers) from its second step on; Adafactor keeps one number per row and column of a matrix."""
     if optimizer == "adafactor":
         return 4 * sizes.rows_and_columns
-    numbers = {"adamw_torch_fused": 2, "adamw_torch": 2, "adagrad": 1, "rmsprop": 1, "sgd": 0}[optimizer]
+    if optimizer in EIGHT_BIT:
+        return sizes.eight_bit_moments
+    numbers = {"adamw_torch_fused": 2, "adamw_torch": 2, "paged_adamw_32bit": 2, "adagrad": 1, "rmsprop": 1, "sgd": 0}[optimizer]
     return numbers * sizes.trained_bytes
 
 
 def optimizer_work_bytes(sizes: ModelSizes, around: Surroundings) -> int:
-    """Temporary numbers of an optimizer step: none when fused, two of the largest weight on a CPU, one of every weight on a GPU."""
+    """Temporary numbers of an optimizer step: none when fused, two of the largest weight on a CPU, one of every weight on a GPU.
+
+    bitsandbytes is fused on a GPU; on a CPU it writes moments, gradient, weight and update of one weight out in fp32.
+    """
     if around.optimizer == "adamw_torch_fused":
         return 0
+    if around.optimizer in (*EIGHT_BIT, "paged_adamw_32bit"):
+        return 0 if around.device == "cuda" else 6 * 4 * sizes.largest_trained
     if around.device == "cuda" and around.optimizer != "adafactor":
         return sizes.trained_bytes
     return 2 * 4 * sizes.largest_trained

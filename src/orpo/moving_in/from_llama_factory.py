@@ -205,7 +205,7 @@ NOT_NEEDED: Mapping[str, tuple[str, ...]] = {
     "of a conversation only the last answer is trained": ("mask_history",),
     "activations are recomputed where memory asks for it; the result is the same": ("disable_gradient_checkpointing",),
     "the chat template says how tools are written": ("tool_format",),
-    "it belongs to quantised weights": ("quantization_method", "quantization_type", "double_quantization"),
+    "4-bit weights are NF4 with quantised scales here": ("quantization_method", "quantization_type", "double_quantization"),
     "the tokenizer's own config says what it is": ("split_special_tokens",),
     "the engine does without": ("use_unsloth_gc", "use_reentrant_gc", "upcast_layernorm", "use_v1_kernels"),
     "it is always measured": ("include_effective_tokens_per_second", "compute_accuracy", "print_param_status"),

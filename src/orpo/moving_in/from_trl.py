@@ -205,7 +205,7 @@ def whole_rows(value: Any, _: Values) -> Became:
 NOT_NEEDED: Mapping[str, tuple[str, ...]] = {
     WEIGHTS: ("dtype", "torch_dtype"),
     "the answer alone is trained": ("assistant_only_loss",),
-    "it belongs to 4-bit weights": ("bnb_4bit_quant_type", "bnb_4bit_quant_storage", "use_bnb_nested_quant"),
+    "4-bit weights are NF4 with quantised scales here": ("bnb_4bit_quant_type", "bnb_4bit_quant_storage", "use_bnb_nested_quant"),
     "which columns hold what is told from the rows (orpo check)": ("dataset_text_field", "dataset_kwargs"),
     "the order of pairs is drawn anew in each epoch, from seed": ("data_seed", "shuffle_dataset"),
     "a run takes the GPU that is there; an empty CUDA_VISIBLE_DEVICES hides it": ("use_cpu",),

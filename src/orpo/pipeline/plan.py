@@ -102,6 +102,7 @@ def run_plan(resolved: ResolvedConfig, *, free: int | None = None) -> RunPlan:
     """
     config = resolved.config
     shape, tokenizer = models.load_shape(str(config.model)), models.load_tokenizer(str(config.model))
+    models.check_weights(shape, str(config.model), load_in_4bit=config.load_in_4bit)
     if config.use_peft:
         models.check_lora_targets(str(config.model), config.lora_target_modules)
     max_length = models.effective_max_length(config.max_length, shape, is_explicit=resolved.origins["max_length"] != "default")

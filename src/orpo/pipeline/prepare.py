@@ -29,7 +29,9 @@ from orpo.training.assemble import Plan, enable_checkpointing, plan
 from orpo.training.beside import Objective
 from orpo.training.checkpointing import RunIdentity, run_identity
 from orpo.training.config import ResolvedConfig, TrainConfig
+from orpo.training.config_check import require_bitsandbytes
 from orpo.training.environment import environment, machine_line
+from orpo.training.four_bit import num_weights
 from orpo.training.mismatched import require_two
 from orpo.training.ranks import from_first
 
@@ -102,6 +104,7 @@ class Prepared:
             "dtype": str(self.precision.dtype).removeprefix("torch."),
             "max_steps": self.plan.max_steps,
             "is_adapter": self.config.use_peft,
+            "load_in_4bit": self.config.load_in_4bit,
             "tokens_per_micro_batch": self.plan.tokens_per_micro_batch,
             "gradient_checkpointing": self.checkpointing,
         }
@@ -113,10 +116,12 @@ def prepare(resolved: ResolvedConfig, say: Say, *, given: Given = NOTHING) -> Pr
     for note in resolved.notes:
         say(f"note         {note}")
     say(f"machine      {machine_line(environment())}")
+    require_bitsandbytes(config, resolved.origins)
     options = objective_options(config)
     objective = catalogue.bound(config.objective, options)
     architecture, tokenizer = given.architecture(config), given.tokenizer_of(config)
     shape = models.shape_of(architecture, str(config.model))
+    models.check_weights(shape, str(config.model), load_in_4bit=config.load_in_4bit)
     if config.use_peft:
         models.check_lora_targets(str(config.model), config.lora_target_modules, architecture=architecture)
     max_length = models.effective_max_length(config.max_length, shape, is_explicit=resolved.origins["max_length"] != "default")
@@ -222,7 +227,8 @@ def load_body(prepared: Prepared, checkpoint: Path | None, say: Say) -> Any:
         if config.gradient_checkpointing == "auto":
             say("memory       gradient checkpointing on: the longest pair, or the budget asked for, does not fit without it")
     num = num_parameters(body)
-    say(f"model        {config.model}: {num['parameters'] / 1e6:,.2f} M parameters, {num['trainable_parameters'] / 1e6:,.2f} M trained")
+    held, trained = " in 4 bits" if config.load_in_4bit else "", num["trainable_parameters"] / 1e6
+    say(f"model        {config.model}: {num['parameters'] / 1e6:,.2f} M parameters{held}, {trained:,.2f} M trained")
     return body.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -234,8 +240,8 @@ def _base(prepared: Prepared, checkpoint: Path | None) -> Any:
         return prepared.given.body(dtype, checkpoint)
     source = models.located(str(config.model)) if config.use_peft or checkpoint is None else str(checkpoint)
     if not is_scored(config.objective):
-        return models.load_model(source, dtype=dtype)
-    body = models.load_scorer(source, dtype=dtype)
+        return models.load_model(source, dtype=dtype, load_in_4bit=config.load_in_4bit)
+    body = models.load_scorer(source, dtype=dtype, load_in_4bit=config.load_in_4bit)
     if not config.use_peft:
         models.pads_with(body, prepared.tokenizer)
     return body
@@ -245,7 +251,7 @@ def num_parameters(body: Any) -> dict[str, int]:
     """How many parameters `body` has, and how many of them are trained."""
     parameters = list(body.parameters())
     return {
-        "parameters": sum(int(p.numel()) for p in parameters),
+        "parameters": sum(num_weights(p) for p in parameters),
         "trainable_parameters": sum(int(p.numel()) for p in parameters if p.requires_grad),
     }
 
@@ -258,3 +264,5 @@ def _say_plan(config: TrainConfig, options: Mapping[str, Any], run_plan: Plan, p
         f"({run_plan.max_steps / run_plan.steps_per_epoch:.3g} epochs), up to {run_plan.tokens_per_micro_batch:,} tokens at once"
     )
     say(f"dtype        {str(precision.dtype).removeprefix('torch.')} ({precision.reason})")
+    if config.optim.startswith("paged") and not torch.cuda.is_available():
+        say(f"note         {config.optim} pages nothing out here: that takes a GPU")

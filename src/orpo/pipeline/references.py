@@ -56,7 +56,8 @@ def beside_of(
 
 def base_body(prepared: Prepared, dtype: torch.dtype) -> Any:
     """The model that training starts from, frozen, in `dtype`, on its device: the base with its seeded rows of new tokens."""
-    body = models.load_model(models.located(str(prepared.config.model)), dtype=dtype)
+    source = models.located(str(prepared.config.model))
+    body = models.load_model(source, dtype=dtype, load_in_4bit=prepared.config.load_in_4bit)
     models.add_token_rows(body, len(prepared.tokenizer), prepared.new_token_ids, seed=prepared.config.seed)
     return body.to("cuda" if torch.cuda.is_available() else "cpu").eval().requires_grad_(False)
 
@@ -129,6 +130,7 @@ def table_facts(prepared: Prepared, path: EnginePath, device: str) -> Mapping[st
         "weights": prepared.identity.base_model.weights_sha256,
         "new_token_rows": [prepared.config.seed, list(prepared.new_token_ids)] if prepared.new_token_ids else [],
         "weights_dtype": str(prepared.precision.dtype if prepared.config.use_peft else torch.float32),
+        **({"load_in_4bit": True} if prepared.config.load_in_4bit else {}),
         "dtype": str(prepared.precision.dtype),
         "path": str(path),
         "device": device,

@@ -126,6 +126,8 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
     # peft 0.21 reads an attribute that transformers 5.23 renamed; nothing a user can act on.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+    # bitsandbytes 0.50 says it once for each weight; the run says it once.
+    warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU", category=UserWarning)
 
 
 def _begin(place: Place, resolved: ResolvedConfig, prepared: Prepared, asked: str) -> RunSummary:

@@ -43,6 +43,7 @@ FREE_FIELDS = frozenset(
         "max_new_tokens",
         "max_bad_rows",
         "preset",  # what it set stands for it
+        "recipe",
     }
 )
 """Settings that may change when a run is resumed; all others must match."""

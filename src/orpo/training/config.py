@@ -13,11 +13,12 @@ from typing import Any
 
 from orpo.objectives.catalogue import PRESET_NOTES, PRESETS
 from orpo.training.config_aliases import translated
-from orpo.training.config_check import check_config, foreign_option, place_of, unfit_error
+from orpo.training.config_check import LORA_SETTINGS, check_config, foreign_option, place_of, unfit_error
 from orpo.training.config_fields import DEFAULTS, FIELDS, About, TrainConfig, option_about
 from orpo.training.config_file import Setting, read_settings
 from orpo.training.config_text import to_yaml
 from orpo.training.config_values import Unfit, converted
+from orpo.training.recipes import recipe_settings, without_contradictions
 
 __all__ = ["ResolvedConfig", "TrainConfig", "check_config", "resolve_config", "resolve_settings", "resolve_written", "to_yaml"]
 
@@ -26,7 +27,7 @@ __all__ = ["ResolvedConfig", "TrainConfig", "check_config", "resolve_config", "r
 class ResolvedConfig:
     """A checked config; the origin of every setting and every option of its objective; notes for the user.
 
-    An origin is 'default', 'preset trl', 'orpo.yaml:12', 'orpo.yaml:9 (as pref_beta)' or 'flag --beta'.
+    An origin is 'default', 'recipe orpo-lora:12', 'preset trl', 'orpo.yaml:12', 'orpo.yaml:9 (as pref_beta)' or 'flag --beta'.
     """
 
     config: TrainConfig
@@ -35,7 +36,9 @@ class ResolvedConfig:
 
 
 def resolve_config(*, file: str | Path | None = None, flags: Mapping[str, object] | None = None) -> ResolvedConfig:
-    """The config that `file` and `flags` (names with underscores; None and [] mean not given) ask for: default < preset < file < flag.
+    """The config that `file` and `flags` (names with underscores; None and [] mean not given) ask for.
+
+    A recipe wins over the defaults, a preset over the recipe, the file over both, a flag over all.
 
     Raises ConfigError for anything unknown, of a wrong type, out of range or in contradiction; nothing is read from the environment.
     """
@@ -51,13 +54,14 @@ def resolve_written(in_file: Sequence[Setting], on_command_line: Sequence[Settin
 
 
 def resolve_settings(given: Mapping[str, Setting], *, notes: tuple[str, ...] = ()) -> ResolvedConfig:
-    """The config that `given` (our name -> Setting) asks for: default < preset < given. `notes` come before its own.
+    """The config that `given` (our name -> Setting) asks for: default < recipe < preset < given. `notes` come before its own.
 
     Raises ConfigError as resolve_config does.
     """
-    preset, preset_notes = _preset(given)
-    config, origins = _built({**preset, **given})
-    return ResolvedConfig(config, origins, (*notes, *preset_notes, *check_config(config, origins=origins)))
+    recipe, recipe_notes = _recipe(given)
+    preset, preset_notes = _preset({**recipe, **given})
+    config, origins = _built({**recipe, **preset, **given})
+    return ResolvedConfig(config, origins, (*notes, *recipe_notes, *preset_notes, *check_config(config, origins=origins)))
 
 
 def flag_settings(flags: Mapping[str, object]) -> tuple[Setting, ...]:
@@ -76,6 +80,18 @@ def _length_by_flag(from_file: Mapping[str, Setting], from_flags: Mapping[str, S
             note = f"{name} ({from_flags[name].origin}) replaces {other} ({from_file[other].origin})"
             return {key: setting for key, setting in from_file.items() if key != other}, (note,)
     return from_file, ()
+
+
+def _recipe(given: Mapping[str, Setting]) -> tuple[dict[str, Setting], tuple[str, ...]]:
+    """What the recipe sets beside what was given, and a note on what of it is left out: what the settings given replace or do not read."""
+    name = _value("recipe", FIELDS["recipe"], given["recipe"]) if "recipe" in given else None
+    if name is None:
+        return {}, ()
+    whole = recipe_settings(name)
+    foreign = {option for option in whole if option not in FIELDS and option not in option_about(_objective({**whole, **given}))}
+    lora = {*LORA_SETTINGS, "load_in_4bit"} if "use_peft" in given and given["use_peft"].value is False else set()
+    recipe, out = without_contradictions(whole, given, {*foreign, *lora})
+    return recipe, (f"recipe {name}: {', '.join(out)} left out, as other settings ask for",) if out else ()
 
 
 def _preset(given: Mapping[str, Setting]) -> tuple[dict[str, Setting], tuple[str, ...]]:

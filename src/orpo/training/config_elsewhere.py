@@ -204,9 +204,7 @@ REFUSED: Mapping[str, str] = {
 }
 
 LATER: Mapping[str, str] = {
-    "load_in_4bit": "4-bit weights are planned; use_peft trains adapters on bfloat16 weights",
-    "load_in_8bit": "8-bit weights are planned; use_peft trains adapters on bfloat16 weights",
-    "quantization_bit": "quantised weights are planned; use_peft trains adapters on bfloat16 weights",
+    "load_in_8bit": "8-bit weights are planned; load_in_4bit holds them in 4 bits, use_peft alone in bfloat16",
     "num_processes": "launching several processes is planned",
 }
 """Names that are already given to a setting that comes later."""

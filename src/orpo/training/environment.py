@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import torch
 
 LIBRARIES = ("orpo", "torch", "transformers", "accelerate", "peft", "datasets", "tokenizers", "safetensors", "numpy", "pyarrow")
+OPTIONAL = ("bitsandbytes",)
 
 
 def environment() -> dict[str, Any]:
@@ -21,7 +24,7 @@ def environment() -> dict[str, Any]:
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "libraries": {name: library_version(name) for name in LIBRARIES},
+        "libraries": {name: library_version(name) for name in LIBRARIES} | _installed(OPTIONAL),
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -47,6 +50,10 @@ def library_version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _installed(names: Iterable[str]) -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in names if importlib.util.find_spec(name) is not None}
 
 
 def _cpu_name() -> str:

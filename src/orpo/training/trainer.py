@@ -19,6 +19,7 @@ import transformers
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+import orpo.training.four_bit  # noqa: F401  # the Trainer imports bitsandbytes; this must be first, and says why
 from orpo.core.loss import Metric, denominator, step_loss
 from orpo.core.tokens import UNITS, Examples, TokenizedExample, add_counts, unit_counts
 from orpo.engine.batching import heaviest_cut, in_order, micro_batches, pairs_before, step_pairs, steps_per_epoch
