@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +21,7 @@ holdout: 10
 validation: 8
 pipelines: [orpo, sft > dpo]
 budget: 6 steps
-seeds: 2
+seeds: 1
 tune_by: accuracy
 tune:
   orpo: {{learning_rate: [1e-3, 1e-2]}}
@@ -75,7 +70,7 @@ def test_every_pipeline_comes_to_its_figures_with_every_seed(toy: tuple[Path, Co
     assert found["equal"]["held_out_pairs"] == 10
     assert found["equal"]["train_pairs"] == 30
     for pipeline in found["pipelines"]:
-        assert len(pipeline["scores"]["accuracy"]["per_seed"]) == 2
+        assert len(pipeline["scores"]["accuracy"]["per_seed"]) == 1
         assert pipeline["scores"]["accuracy"]["num_items"] == 10
         assert len([trial for trial in pipeline["trials"] if trial["chosen"]]) == len(pipeline["stages"])
         assert [curve["step"][-1] for curve in pipeline["curves"]] == [stage["steps"] for stage in pipeline["stages"]]
@@ -100,7 +95,7 @@ def test_every_stage_is_counted_in_the_cost(toy: tuple[Path, Comparison]) -> Non
 
 def test_nothing_is_kept_that_no_stage_starts_from(toy: tuple[Path, Comparison]) -> None:
     stages = toy[1].folder / "stages"
-    assert len(list(stages.iterdir())) == 12
+    assert len(list(stages.iterdir())) == 9
     assert not list(stages.rglob("*.safetensors"))
     assert not list(stages.rglob("*.logps"))
 
@@ -135,43 +130,15 @@ def test_one_folder_has_one_writer(toy: tuple[Path, Comparison]) -> None:
         run_comparison(read_config(str(file)), output_dir=str(done.folder))
 
 
-def command(file: Path, folder: Path) -> list[str]:
-    return [sys.executable, "-m", "orpo", "compare", str(file), "--output-dir", str(folder)]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "CI": "1", "PYTHONUNBUFFERED": "1", "COLUMNS": "160"}
-
-
-def ends_within(pids: list[int], seconds: float) -> bool:
-    """Whether none of the processes is there after so long."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and any(Path(f"/proc/{pid}").exists() for pid in pids):
-        time.sleep(0.02)
-    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
-
-
-def descendants(pid: int) -> list[int]:
-    import psutil
-
-    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
-
-
-def test_a_comparison_killed_at_any_moment_goes_on_and_comes_to_the_same(toy: tuple[Path, Comparison], tmp_path: Path) -> None:
+def test_a_comparison_that_lost_a_stage_makes_it_again_and_what_it_started_from(toy: tuple[Path, Comparison], tmp_path: Path) -> None:
     file, done = toy
-    folder, moments = tmp_path / "killed", random.Random(11)
-    process = subprocess.Popen(command(file, folder), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wanted = moments.randint(2, 8)
-    while len(list(folder.glob("stages/*/result.json"))) < wanted:
-        assert process.poll() is None
-        time.sleep(0.005)
-    time.sleep(moments.random())
-    children = descendants(process.pid)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert ends_within(children, 10), "the stages end with the comparison"
-    before = {path.parent.name for path in folder.glob("stages/*/result.json")}
+    folder = tmp_path / "again"
+    shutil.copytree(done.folder, folder)
+    (lost,) = [path for path in (folder / "stages").glob("dpo-*") if json.loads((path / "result.json").read_text())["curve"]]
+    shutil.rmtree(lost)
+    before = {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("stages/*/result.json")}
     again = run_comparison(read_config(str(file)), output_dir=str(folder))
     assert measured(again.found) == measured(done.found)
-    assert {path.name for path in (folder / "stages").iterdir()} == {path.name for path in (done.folder / "stages").iterdir()}
-    assert len(before) >= wanted
+    made = [name for name, when in before.items() if (folder / "stages" / name / "result.json").stat().st_mtime_ns != when]
+    assert [name.split("-")[0] for name in made] == ["sft"], "its model had been deleted when it was no longer needed"
+    assert (lost / "result.json").exists()

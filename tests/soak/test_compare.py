@@ -83,6 +83,11 @@ def measured(folder: Path) -> dict[str, Any]:
     return kept
 
 
+def num_done(folder: Path) -> int:
+    """Stages with a result."""
+    return len(list(folder.glob("stages/*/result.json")))
+
+
 def started(file: Path, folder: Path, *, until: Callable[[], bool]) -> subprocess.Popen[str]:
     """The command, running, at the moment when `until` holds."""
     process = subprocess.Popen(command(file, folder), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
