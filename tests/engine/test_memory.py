@@ -17,6 +17,7 @@ from orpo.engine.attention import LAYOUT
 from orpo.engine.body import switch_to_packs
 from orpo.engine.layout import Layout, PackedExample
 from orpo.engine.memory import MemoryModel, Surroundings, memory_model
+from orpo.engine.memory_sharded import gathered_bytes
 from orpo.engine.memory_trace import model_sizes, traced_step
 from orpo.engine.remade import Hooks, Remade
 from orpo.engine.shared_casts import SharedCasts
@@ -182,6 +183,23 @@ def test_the_head_holds_a_chunk_and_never_the_logits_of_all_tokens() -> None:
 def test_another_rank_costs_a_second_copy_of_the_gradients() -> None:
     alone, several = (modelled(num_ranks=num).need(4096, checkpointing=False) for num in (1, 2))
     assert several.peak_bytes - alone.peak_bytes == 4 * NUM
+
+
+def test_ranks_that_divide_weights_hold_their_part_and_what_is_gathered() -> None:
+    model = modelled(num_ranks=4, is_sharded=True)
+    step = model.need(1, checkpointing=False)
+    part = -(-4 * NUM // 4)
+    # Embeddings and head at their largest (untied), two of two layers, and as much again for their gradients.
+    gathered = 2 * min(4 * NUM, 2 * 4 * VOCABULARY * HIDDEN + 2 * (4 * NUM - 2 * 4 * VOCABULARY * HIDDEN) // LAYERS)
+    assert gathered_bytes(model.sizes) == gathered
+    assert (step.weights, step.optimizer) == (part + gathered, 2 * part)
+    assert modelled(num_ranks=4).need(1, checkpointing=False).optimizer == 2 * 4 * NUM
+
+
+def test_weights_are_whole_on_every_rank_before_they_are_divided() -> None:
+    sizes = replace(modelled().sizes, frozen_bytes=2**40, num_layers=1000)
+    need = replace(modelled(num_ranks=64, is_sharded=True), sizes=sizes).need(1, checkpointing=False)
+    assert (need.moment, need.weights) == ("start", 2**40 + 4 * NUM)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

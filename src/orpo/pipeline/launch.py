@@ -15,12 +15,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 import orpo
-from orpo.errors import ConfigError, OrpoError
+from orpo.errors import ConfigError, InterruptedRun, OrpoError
 from orpo.pipeline.outcome import amend
 from orpo.pipeline.rank import BEGAN, RESULT, Failure, failures, job_of
 from orpo.pipeline.run import Run, run_training
@@ -64,9 +64,10 @@ def ranks_to_start(num_processes: int | str) -> int:
 def _on_processes(resolved: ResolvedConfig, num: int) -> Run:
     with tempfile.TemporaryDirectory(prefix="orpo-") as name:
         folder = Path(name)
-        processes = _started(job_of(resolved, folder), folder, num)
+        processes = list[subprocess.Popen[bytes]]()
         try:
             with _forwarding(processes):
+                _start(processes, job_of(resolved, folder), folder, num)
                 codes = _wait(processes)
         finally:
             for process in processes:
@@ -79,38 +80,37 @@ def _on_processes(resolved: ResolvedConfig, num: int) -> Run:
     return Run(run_dir, Path(result["model_dir"]), read_summary(run_dir))
 
 
-def _started(job: str, folder: Path, num: int) -> list[subprocess.Popen[bytes]]:
-    """The processes, each with its settings. The first shares our output; what the others write is kept for a crash."""
-    port, processes = _free_port(), list[subprocess.Popen[bytes]]()
+def _start(processes: list[subprocess.Popen[bytes]], job: str, folder: Path, num: int) -> None:
+    """Nothing; `processes` run, each with its settings. The first shares our output; what the others write is kept for a crash."""
+    port = _free_port()
     for rank in range(num):
-        output = None if rank == 0 else (folder / f"{rank}.txt").open("wb")
-        process = subprocess.Popen(
-            # -P: a file in the folder of the user must not take a library's place.
-            [sys.executable, "-P", "-m", "orpo.pipeline.rank"],
-            env=_environment(rank, num, port),
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # Ctrl-C in the terminal reaches this process alone, which hands it on once
-        )
-        processes.append(process)
-        if output:
-            output.close()
+        with _held_signals(), (folder / f"{rank}.txt").open("wb") as text:
+            output = None if rank == 0 else text
+            process = subprocess.Popen(
+                # -P: a file in the folder of the user must not take a library's place.
+                [sys.executable, "-P", "-m", "orpo.pipeline.rank"],
+                env=_environment(rank, num, port),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C in the terminal reaches this process alone, which hands it on once
+            )
+            processes.append(process)
         assert process.stdin is not None, "a pipe was asked for"
-        with _ended_already():
+        with suppress(BrokenPipeError):  # a process that has ended already is found by its exit code
             # Left open: its end tells the process that this one is gone.
             process.stdin.write(job.encode() + b"\n")
             process.stdin.flush()
-    return processes
 
 
 @contextmanager
-def _ended_already() -> Iterator[None]:
-    """A process that has ended before it read its settings is found by its exit code."""
+def _held_signals() -> Iterator[None]:
+    """What is started inside gets no signal until it asks for it: it takes seconds to import what answers one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     try:
         yield
-    except BrokenPipeError:
-        return
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _environment(rank: int, num: int, port: int) -> dict[str, str]:
@@ -134,9 +134,19 @@ def _free_port() -> int:
 
 @contextmanager
 def _forwarding(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """While it lasts each signal that asks to stop or to save goes on to every process, once; only the main thread gets signals."""
+    """While it lasts each signal that asks to stop or to save goes on to every process, once; only the main thread gets signals.
+
+    The first stop is for the end of a step, the second for now, and the third kills: a process may be stuck where no signal reaches it.
+    """
+    stops: list[int] = []
 
     def forward(number: int, _: FrameType | None) -> None:
+        stops.extend([number] if number != signal.SIGUSR1 else [])
+        if len(stops) > 2:
+            fix = "the same command again goes on from the last checkpoint"
+            raise InterruptedRun(
+                f"{signal.Signals(number).name} received a third time: all processes killed", signal_number=number, fix=fix
+            )
         for process in processes:
             process.send_signal(number)
 

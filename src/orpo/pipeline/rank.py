@@ -24,6 +24,7 @@ from orpo.pipeline.run import run_training
 from orpo.runs.atomic import write_json_atomic
 from orpo.training.config import ResolvedConfig, resolve_settings
 from orpo.training.config_file import Setting
+from orpo.training.guards import stops_are_errors
 from orpo.training.ranks import end_ranks, is_first
 
 BEGAN, RESULT = "began.json", "result.json"
@@ -86,7 +87,9 @@ def main() -> None:
 def _failure_of(resolved: ResolvedConfig, folder: Path) -> Failure | None:
     """None, and the run is done; or how it failed."""
     try:
-        run = run_training(resolved, given=Given(began=lambda trainer: _note(folder / BEGAN, run_dir=trainer.args.output_dir)))
+        with stops_are_errors():
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())  # held back since the start of the process
+            run = run_training(resolved, given=Given(began=lambda trainer: _note(folder / BEGAN, run_dir=trainer.args.output_dir)))
         end_ranks()
     except OrpoError as error:
         parts = {name: str(getattr(error, name)) for name in PARTS}

@@ -169,7 +169,8 @@ def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judg
     def finish() -> RunSummary:
         folder = export_model(run_dir, body, prepared.tokenizer, weights=weights)
         # A divided body cannot answer on one process alone: what was written can.
-        whole = load_body(prepared, folder, lambda _: None) if is_sharded(body) else body
+        is_asked = is_sharded(body) and (run_dir / names.SAMPLES).exists()
+        whole = load_body(prepared, folder, lambda _: None) if is_asked else body
         sections = finish_samples(run_dir, prepared, whole, judge=judge)
         write_summary(run_dir, _finished(run_dir, prepared, sections, started))
         if with_pages:

@@ -146,8 +146,7 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         self.progress.num_pairs += len(examples)
         self.progress.num_tokens += sum(example.num_tokens for example in examples)
         self.guard.end(total)
-        step_total: Tensor = total * self.args.world_size
-        return step_total
+        return torch.mul(total, self.args.world_size)
 
     def _loss_of(self, examples: list[TokenizedExample], positions: Sequence[int], baseline: Tensor | None) -> LossOf:
         """The loss of a micro-batch of training examples as a function of the policy's log-probs."""
