@@ -159,7 +159,7 @@ def run_plan(resolved: ResolvedConfig, *, free: int | None = None) -> RunPlan:
         reference=reference_way(config) if needs_reference(config.objective) else "",
         need=need,
         available_bytes=usable(free) + there,
-        estimated=memory.traces(checkpointing)[0].estimated,
+        estimated=memory.traces(checkpointing)[0].estimated or ("" if config.sharding == "none" else "what is whole at a time"),
         remedies=found,
     )
 
