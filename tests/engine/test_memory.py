@@ -186,14 +186,12 @@ def test_another_rank_costs_a_second_copy_of_the_gradients() -> None:
 
 
 def test_ranks_that_divide_weights_hold_their_part_and_what_is_gathered() -> None:
-    model = modelled(num_ranks=4, is_sharded=True)
-    step = model.need(1, checkpointing=False)
-    part = -(-4 * NUM // 4)
-    # Embeddings and head at their largest (untied), two of two layers, and as much again for their gradients.
-    gathered = 2 * min(4 * NUM, 2 * 4 * VOCABULARY * HIDDEN + 2 * (4 * NUM - 2 * 4 * VOCABULARY * HIDDEN) // LAYERS)
-    assert gathered_bytes(model.sizes) == gathered
-    assert (step.weights, step.optimizer) == (part + gathered, 2 * part)
-    assert modelled(num_ranks=4).need(1, checkpointing=False).optimizer == 2 * 4 * NUM
+    sizes = replace(modelled().sizes, frozen_bytes=0, trained_bytes=400_000, vocabulary=100, hidden=50, num_layers=18)
+    # Embeddings and head, 2 x 100 x 50 numbers; two layers of 18 in what is left, 360 kB; and as much again for their gradients.
+    assert gathered_bytes(sizes) == 2 * (40_000 + 40_000)
+    step = replace(modelled(num_ranks=4, is_sharded=True), sizes=sizes).need(5000, checkpointing=False)
+    assert (step.weights, step.optimizer) == (100_000 + 160_000, 200_000)
+    assert replace(modelled(num_ranks=4), sizes=sizes).need(5000, checkpointing=False).optimizer == 800_000
 
 
 def test_weights_are_whole_on_every_rank_before_they_are_divided() -> None:

@@ -77,6 +77,7 @@ def test_processes_stop_together_with_a_checkpoint_and_go_on_to_what_one_gives(
     assert json.loads((run.run_dir / "env.json").read_text())["world_size"] == 2
 
 
+@pytest.mark.soak
 def test_an_error_of_all_processes_is_raised_once_as_it_would_be_in_one(
     train: Callable[..., Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,7 +158,7 @@ def test_settings_reach_the_processes_with_their_origins(tmp_path: Path) -> None
     file.write_text(
         "recipe: llama3-orpo-qlora\nmodel: m\ndata: [a.jsonl, b.jsonl]\nlora_target_modules: [q_proj]\npref_beta: 0.3\nholdout: 0.1\n"
     )
-    for flags in ({}, {"objective": "dpo", "recipe": None, "data": ["c.jsonl"]}, {"preset": "trl", "max_steps": 3, "num_processes": "2"}):
+    for flags in ({}, {"objective": "dpo", "recipe": None, "data": ["c.jsonl"]}, {"preset": "trl", "max_steps": 30, "num_processes": "2"}):
         resolved = resolve_config(file=file, flags=flags)
         assert settings_of(json.loads(job_of(resolved, tmp_path))) == resolved
 

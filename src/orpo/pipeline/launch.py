@@ -19,7 +19,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-import orpo
 from orpo.errors import ConfigError, InterruptedRun, OrpoError
 from orpo.pipeline.outcome import amend
 from orpo.pipeline.rank import BEGAN, RESULT, Failure, failures, job_of
@@ -72,7 +71,7 @@ def _on_processes(resolved: ResolvedConfig, num: int) -> Run:
         finally:
             for process in processes:
                 process.kill()
-                process.wait()
+                process.communicate()  # waits, and closes the pipe
         if any(codes) or None in codes:
             raise _error(codes, folder)
         result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
@@ -116,7 +115,7 @@ def _held_signals() -> Iterator[None]:
 def _environment(rank: int, num: int, port: int) -> dict[str, str]:
     """What torchrun would set, and a share of the cores for each process."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    source = str(Path(orpo.__file__).parents[1])
+    source = str(Path(__file__).parents[2])
     return {
         "OMP_NUM_THREADS": str(max(1, cores // num)),
         **os.environ,

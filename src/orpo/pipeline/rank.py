@@ -45,7 +45,7 @@ class Failure:
         """The error as it was raised; `process` says where, '' when all failed alike."""
         parts = {**self.parts, "doing": "; ".join(filter(None, (self.parts["doing"], process and f"in {process}")))}
         if self.kind == InterruptedRun.__name__:
-            return InterruptedRun(**parts, signal_number=self.exit_code - 128)  # type: ignore[arg-type]
+            return InterruptedRun(**parts, signal_number=self.exit_code - 128)
         error: OrpoError = getattr(orpo.errors, self.kind)(**parts)
         return error
 
