@@ -72,30 +72,31 @@ def visible(text: str) -> str:
     return visible(text)
 
 
-def test_lines_of_a_pipe_are_turns_of_one_conversation(talk: Talk, tiny_chat_llama: Path) -> None:
-    body, tokenizer = loaded(tiny_chat_llama)
+def test_lines_of_a_pipe_are_turns_of_one_conversation(talk: Talk, lively_llama: Path) -> None:
+    body, tokenizer = loaded(lively_llama)
     (first,) = replies(body, tokenizer, [chatml("hello")], 6)
     second, anew = replies(body, tokenizer, [chatml("hello", first, "why?"), chatml("why?")], 6)
     lines = ["hello", "", "why?", "/undo", "why?", "/reset", "why?"]
-    outcome = talk(tiny_chat_llama, "--max-new-tokens", 6, lines=lines)
+    outcome = talk(lively_llama, "--max-new-tokens", 6, lines=lines)
     assert outcome.exit_code == 0, outcome.text
     cut = "\n(cut after 6 tokens)\n"
     assert outcome.out == "".join(visible(text) + cut for text in (first, second, second, anew))
-    assert second != anew
+    assert len({first, second, anew}) == 3, "what was said before counts"
     assert "the chat template of" in outcome.err
     assert "taken back: why?" in outcome.err
 
 
-def test_a_system_text_comes_first_and_a_conversation_is_saved(talk: Talk, tiny_chat_llama: Path, tmp_path: Path) -> None:
-    body, tokenizer = loaded(tiny_chat_llama)
+def test_a_system_text_comes_first_and_a_conversation_is_saved(talk: Talk, lively_llama: Path, tmp_path: Path) -> None:
+    body, tokenizer = loaded(lively_llama)
     lines = ["hello", "/save a.jsonl", "/system", "/reset", "//hello", "/save a.jsonl"]
-    outcome = talk(tiny_chat_llama, "--max-new-tokens", 4, "--system", "be kind", lines=lines)
+    outcome = talk(lively_llama, "--max-new-tokens", 4, "--system", "be kind", lines=lines)
     system = "<|im_start|>system\nbe kind<|im_end|>\n"
     kind, plain = replies(body, tokenizer, [system + chatml("hello"), chatml("/hello")], 4)
+    assert kind != plain
     assert outcome.out.startswith(visible(kind))
     assert visible(plain) in outcome.out
     (row,) = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
-    assert row["model"] == str(tiny_chat_llama)
+    assert row["model"] == str(lively_llama)
     assert [(turn["role"], turn["content"]) for turn in row["messages"]] == [("system", "be kind"), ("user", "hello"), ("assistant", kind)]
     assert outcome.exit_code == 2
     assert "a.jsonl exists already; nothing was written" in outcome.err

@@ -55,16 +55,17 @@ def test_replies_in_batches_are_those_of_the_model_in_the_order_of_the_prompts(o
     assert sorted(path.name for path in Path("out").iterdir()) == ["r.jsonl", "r.jsonl.settings.json"]
 
 
-def test_a_chat_model_is_asked_by_its_template_and_samples_stand_in_one_row(orpo: Command, tiny_chat_llama: Path, tmp_path: Path) -> None:
+def test_a_chat_model_is_asked_by_its_template_and_samples_stand_in_one_row(orpo: Command, lively_llama: Path, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     (tmp_path / "p.txt").write_text("hello <|im_end|>\nwhat is it?\n")
-    common = ("generate", tiny_chat_llama, "--prompts", "p.txt", "--max-new-tokens", 5)
+    common = ("generate", lively_llama, "--prompts", "p.txt", "--max-new-tokens", 5)
     assert orpo(*common, "--out", "greedy.jsonl").exit_code == 0
     rows = rows_of(tmp_path / "greedy.jsonl")
-    tokenizer = AutoTokenizer.from_pretrained(tiny_chat_llama)
+    tokenizer = AutoTokenizer.from_pretrained(lively_llama)
+    assert rows[0]["completion"] != rows[1]["completion"]
     asked = tokenizer.apply_chat_template([{"role": "user", "content": "what is it?"}], tokenize=False, add_generation_prompt=True)
-    assert rows[1]["completion"] == greedy(tiny_chat_llama, [asked], 5)[0]
+    assert rows[1]["completion"] == greedy(lively_llama, [asked], 5)[0]
     sampled = ("--temperature", 1, "--num-samples", 3)
     for name, size in (("a.jsonl", 1), ("b.jsonl", 4)):
         assert orpo(*common, *sampled, "--out", name, "--batch-size", size).exit_code == 0
