@@ -55,11 +55,11 @@ def test_help_lists_every_command(orpo: Command, flag: str) -> None:
     outcome = orpo(flag)
     assert outcome.exit_code == 0
     listed = set(re.findall(r"^│ (\w+)", outcome.out, re.MULTILINE))
-    assert listed >= {"demo", "check", "init", "plan", "train", "eval", "report", "export", "push", "env"}
+    assert listed >= {"demo", "check", "init", "plan", "train", "eval", "chat", "generate", "report", "export", "push", "env"}
 
 
 def test_every_command_of_the_welcome_and_the_help_has_a_help_of_its_own(orpo: Command) -> None:
-    for command in ("demo", "check", "init", "plan", "train", "eval", "report", "export", "push", "env"):
+    for command in ("demo", "check", "init", "plan", "train", "eval", "chat", "generate", "report", "export", "push", "env"):
         outcome = orpo(command, "--help")
         assert outcome.exit_code == 0
         assert f"orpo {command}" in outcome.out
@@ -101,7 +101,7 @@ print("LOADED", code, *sorted({heavy!r} & sys.modules.keys()))
 """
 
 
-HELPS = [("--help",), ("--version",), *((name, "--help") for name in ("train", "check", "eval", "compare", "report"))]
+HELPS = [("--help",), ("--version",), *((name, "--help") for name in ("train", "check", "eval", "chat", "generate", "compare", "report"))]
 
 
 @pytest.mark.parametrize("arguments", [(), *HELPS])

@@ -167,9 +167,10 @@ def _asked(prompt: Text | Conversation, fields: Fields) -> tuple[Text | Conversa
 def _prompt(fields: Fields) -> Text | Conversation:
     """Text as it stands, the turns of a transcript, or messages."""
     value = fields.required("prompt")
-    if not isinstance(value, str) or messages_as_text(value):
+    if isinstance(value, list | tuple | Mapping) or (isinstance(value, str) and messages_as_text(value)):
         return fields.messages("prompt")
-    return parse_transcript(value) if looks_like_transcript(value) else fields.text("prompt")
+    text = fields.text("prompt")
+    return parse_transcript(text) if looks_like_transcript(text) else text
 
 
 READERS: Mapping[str, Callable[[Fields], Text | Conversation]] = {
@@ -223,5 +224,5 @@ def _data_error(errors: Sequence[Problem]) -> DataError:
     first, *others = errors[:ERRORS_SHOWN]
     lines = [first.message, *(f"{problem.source or ''}: {problem.message}" for problem in others)]
     lines += [f"... and {len(errors) - len(lines):,} more errors"] * (len(errors) > len(lines))
-    doing = f"reading prompts: {len(errors):,} rows have errors"
+    doing = f"reading prompts ({len(errors):,} wrong)"
     return DataError("\n".join(lines), where=str(first.source or ""), doing=doing, fix=first.fix)
