@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from orpo.cli.eval_options import add_eval_command
 from orpo.cli.options import add_train_command
 from orpo.cli.plan import add_plan_command
 from orpo.errors import OrpoError
@@ -116,20 +117,7 @@ add_train_command(app)
 add_plan_command(app)
 
 
-@app.command("eval")
-def evaluate(
-    run: Annotated[str, typer.Argument(help="A run directory, or a model folder.")],
-    data: Annotated[list[str], typer.Option(help="Held-out pairs.")],
-    columns: Annotated[str | None, typer.Option(help="Map columns: prompt=question,chosen=good,rejected=bad.")] = None,
-    template: Annotated[str | None, typer.Option(help="As in training, unless given.")] = None,
-    max_length: Annotated[int | None, typer.Option(help="As in training, unless given.")] = None,
-    require: Annotated[list[str] | None, typer.Option(help='A gate such as "accuracy>0.6"; exit 4 when it fails.')] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
-) -> None:
-    """Accuracy, NLL and margins on held-out pairs, with 95 % intervals."""
-    from orpo.cli.evaluate import run_evaluate
-
-    run_evaluate(run, data, columns=columns, template=template, max_length=max_length, require=require or [], as_json=json)
+add_eval_command(app)
 
 
 @app.command()

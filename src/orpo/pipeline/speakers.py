@@ -19,9 +19,8 @@ from orpo.data.templates import Template, resolve_template
 from orpo.data.tokenize import ExampleTokenizer
 from orpo.engine.precision import choose_precision
 from orpo.errors import ConfigError
-from orpo.pipeline.evaluate import base_of, model_of
+from orpo.pipeline.evaluate import base_of, is_reward_model, model_of
 from orpo.pipeline.merging import token_rows
-from orpo.pipeline.run_data import is_scored
 from orpo.runs import names
 from orpo.training import models
 from orpo.training.config import TrainConfig, resolve_config
@@ -63,11 +62,11 @@ class Voice:
     def prompt_ids(self, examples: Sequence[Example]) -> list[TokenIds | Problem]:
         """What a reply to each example follows, or why there is no such thing."""
         tokenizer = ExampleTokenizer(self.tokenizer, self.template)
-        shown = [self._written(example) for example in examples]
+        shown = [self.written(example) for example in examples]
         ids = iter(tokenizer.prompts([item for item in shown if isinstance(item, Example)]))
         return [item if isinstance(item, Problem) else next(ids) for item in shown]
 
-    def _written(self, example: Example) -> Example | Problem:
+    def written(self, example: Example) -> Example | Problem:
         """The example as the template takes it."""
         if self.manner != "text":
             return as_chat(example)
@@ -101,14 +100,20 @@ class Speaker:
 
 def voice_of(run: str) -> Voice:
     """The voice of `run`: a run directory, a folder with a model or an adapter, or a Hub id. ConfigError for one that writes nothing."""
+    voice = described(run)
+    if is_reward_model(voice.folder, voice.config):
+        raise ConfigError(f"{run} holds a reward model, which scores replies and writes none", fix="name a run of another objective")
+    return voice
+
+
+def described(run: str) -> Voice:
+    """The same of any model, one that scores replies too."""
     run_dir = _run_dir(run)
     if run_dir is None or run_dir != Path(run).expanduser():
         config = resolve_config(file=run_dir / names.CONFIG).config if run_dir else TrainConfig()
         folder = models.located(run)
     else:
         folder, config = model_of(str(run_dir))
-    if is_scored(config.objective) or _is_scorer(folder):
-        raise ConfigError(f"{run} holds a reward model, which scores replies and writes none", fix="name a run of another objective")
     tokenizer = models.load_tokenizer(folder)
     if not (Path(folder) / "adapter_config.json").is_file():
         models.check_tokenizer(tokenizer, models.load_shape(folder), folder, num_new=0)
@@ -122,14 +127,6 @@ def _run_dir(run: str) -> Path | None:
     """The run directory that `run` is, or that it lies in (a checkpoint, an export); None for any other model."""
     path = Path(run).expanduser()
     return next((folder for folder in (path, path.parent) if path.is_dir() and (folder / names.CONFIG).is_file()), None)
-
-
-def _is_scorer(folder: str) -> bool:
-    """Whether the weights in `folder` end in a score."""
-    adapter = Path(folder) / "adapter_config.json"
-    if adapter.is_file():
-        return bool(json.loads(adapter.read_text(encoding="utf-8")).get("task_type") == "SEQ_CLS")
-    return any("SequenceClassification" in name for name in models.load_architecture(folder).architectures or ())
 
 
 def _manner(tokenizer: Any, config: TrainConfig, run_dir: Path | None) -> Manner:

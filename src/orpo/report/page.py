@@ -8,6 +8,7 @@ from pathlib import Path
 from orpo.report import chart, curves, facts, startend, tables
 from orpo.report.alarms import Alarm, alarms
 from orpo.report.escape import clipped
+from orpo.report.evaluations import benchmarks_section, win_rate_section
 from orpo.report.markup import Html, element, join
 from orpo.report.numbers import as_number, count, datum, duration, moment, nats, percent, short
 from orpo.report.samples import samples_section
@@ -79,6 +80,8 @@ def _sections(run: RunData, found: tuple[Alarm, ...]) -> list[Section]:
         ("curves", "Curves", _curves(run)),
         ("alarms", "Alarms", _alarms(found)),
         ("samples", "Samples", samples_section(run.samples) if run.samples else note("No samples were written.")),
+        ("win-rate", "Win rate", win_rate_section(run)),
+        ("benchmarks", "Benchmarks", benchmarks_section(run)),
         ("data", "Data", tables.data_section(run.data_report) if run.data_report else note("There is no data_report.json.")),
         ("cost", "Cost", tables.cost_section(run)),
         ("config", "Settings", tables.config_section(run.config_text) if run.config_text else note("There is no config.resolved.yaml.")),
