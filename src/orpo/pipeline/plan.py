@@ -111,7 +111,7 @@ def run_plan(resolved: ResolvedConfig, *, free: int | None = None) -> RunPlan:
     models.check_tokenizer(tokenizer, shape, str(config.model), num_new=len(template.new_tokens))
     held = checked_data(config, config.eval_data, tokenizer, max_length=max_length, template=template) if config.eval_data else None
     part, held_out = split_pairs(config, data, held)
-    parts = part_lengths(store.lengths, part.indices)
+    parts = part_lengths(store.lengths, part.indices, chosen_alone=part.chosen_alone)
     steps = plan(config, parts.sum(axis=1).tolist())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precision = choose_precision(config.dtype, torch.device(device))
