@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
@@ -51,6 +51,17 @@ def from_first(make: Callable[[], T]) -> T:
     if isinstance(box[0], BaseException):
         raise box[0]
     return box[0]  # type: ignore[return-value]
+
+
+def gathered(mine: Sequence[T]) -> list[T]:
+    """The items of all ranks, in the order of the ranks, on every rank."""
+    import torch
+
+    if not torch.distributed.is_initialized():
+        return list(mine)
+    parts: list[Sequence[T]] = [()] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, mine)
+    return [item for part in parts for item in part]
 
 
 @contextmanager
