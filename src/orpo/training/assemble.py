@@ -23,7 +23,6 @@ from orpo.engine.scores import ScoresModel
 from orpo.errors import ConfigError
 from orpo.training.beside import Beside, Objective
 from orpo.training.guards import FiniteGuard
-from orpo.training.held_out import Seen, unseen
 from orpo.training.trainer import PreferenceTrainer, StepSettings
 
 if TYPE_CHECKING:
@@ -147,7 +146,6 @@ def build_trainer(
     costs: Sequence[int] | None = None,
     held_out: Examples | None,
     beside: Beside | None = None,
-    held_out_seen: Seen = unseen,
     guard: FiniteGuard,
     save: Callable[[PreferenceTrainer], Path],
     callbacks: list[transformers.TrainerCallback],
@@ -155,11 +153,10 @@ def build_trainer(
     """The trainer of `body`: log-probs by the engine, loss by `objective`, checkpoints by `save`.
 
     `lengths` are the distinct tokens of each pair, `costs` what it takes of a micro-batch (the same where nothing is said). `beside` is
-    what the objective reads besides: nothing, of pairs, where nothing is said. `held_out_seen` is told of every held-out pair.
+    what the objective reads besides: nothing, of pairs, where nothing is said.
     """
     beside = beside or Beside()
-    sizes = run_plan.pairs_per_step, run_plan.tokens_per_micro_batch
-    settings = StepSettings(objective, lengths, costs or lengths, *sizes, seed, beside, held_out_seen)
+    settings = StepSettings(objective, lengths, costs or lengths, run_plan.pairs_per_step, run_plan.tokens_per_micro_batch, seed, beside)
     return PreferenceTrainer(
         trained_model(body, path, objective, beside, longest=max(lengths)),
         arguments,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import transformers
 
 from orpo.core.logps import PairLogps, PairScores
 from orpo.core.tokens import TokenizedExample
@@ -29,14 +31,6 @@ class PairFigures(NamedTuple):
     rejected: float
 
 
-Seen = Callable[[int, Sequence[PairFigures]], None]
-"""(step, figures of the pairs that this rank evaluated): called on every rank after each evaluation."""
-
-
-def unseen(step: int, figures: Sequence[PairFigures]) -> None:
-    """Nothing: for a trainer that keeps no figures of single pairs."""
-
-
 def pair_figures(examples: Sequence[TokenizedExample], pairs: Sequence[int], logps: Logps) -> list[PairFigures]:
     """The figures of each of `examples`, the held-out `pairs` by number; none where the objective reads labelled answers or rankings."""
     if isinstance(logps, PairLogps):
@@ -52,15 +46,39 @@ def pair_figures(examples: Sequence[TokenizedExample], pairs: Sequence[int], log
     ]
 
 
-def held_out_recorder(run_dir: Path) -> Seen:
-    """A function that writes held_out.jsonl after each evaluation: of each pair what was measured at step 0, and what was measured last."""
+class HeldOutCallback(transformers.TrainerCallback):  # type: ignore[misc]
+    """Writes held_out.jsonl after each evaluation: of each pair what was measured at step 0, and what was measured last.
 
-    def seen(step: int, figures: Sequence[PairFigures]) -> None:
-        every = gathered(figures)
+    It listens to the model: what comes out of it in evaluation mode are the held-out pairs, in their order.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.path = run_dir / HELD_OUT
+        self.figures: list[PairFigures] = []
+        self.num = 0
+        self.hook: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """Called by the Trainer before the first evaluation, on every rank: each has every `world_size`-th pair."""
+
+        def heard(module: Any, given: tuple[Any, ...], logps: Any) -> None:
+            if not module.training:
+                first, step = args.process_index + args.world_size * self.num, args.world_size
+                self.num += len(given[0])
+                self.figures += pair_figures(given[0], range(first, first + step * len(given[0]), step), logps)
+
+        self.hook = model.register_forward_hook(heard)
+
+    def on_evaluate(self, args: Any, state: transformers.TrainerState, control: Any, **_: Any) -> None:
+        """Called by the Trainer on every rank after each evaluation."""
+        every = gathered(self.figures)
+        self.figures, self.num = [], 0
         if every and is_first():
-            _write(run_dir / HELD_OUT, step, sorted(every))
+            _write(self.path, state.global_step, sorted(every))
 
-    return seen
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called by the Trainer after the last step."""
+        self.hook.remove()
 
 
 def _write(path: Path, step: int, figures: Sequence[PairFigures]) -> None:

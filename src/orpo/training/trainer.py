@@ -26,7 +26,6 @@ from orpo.engine.batching import heaviest_cut, in_order, micro_batches, pairs_be
 from orpo.engine.views import Logps
 from orpo.training.beside import Beside, LossOf, Objective, loss_beside, measured_baseline
 from orpo.training.guards import FiniteGuard
-from orpo.training.held_out import PairFigures, Seen, pair_figures, unseen
 from orpo.training.mismatched import first_visit
 
 ENOUGH = 0.9
@@ -35,8 +34,8 @@ ENOUGH = 0.9
 
 @dataclass(frozen=True, slots=True)
 class StepSettings:
-    """What a step is made of. `lengths` are the distinct tokens of each training pair, `costs` its rows in a micro-batch (more where
-    prompts are computed twice). `beside` is what the objective reads besides; `held_out_seen` is told of each held-out pair."""
+    """What a step is made of. `lengths` are the distinct tokens of each training pair, `costs` its rows in a micro-batch: as many where
+    prompts are shared, more where they are computed twice. `beside` is what the objective reads besides."""
 
     objective: Objective
     lengths: Sequence[int]
@@ -45,7 +44,6 @@ class StepSettings:
     tokens_per_micro_batch: int
     seed: int
     beside: Beside = field(default_factory=Beside)
-    held_out_seen: Seen = unseen
 
 
 @dataclass(slots=True)
@@ -236,22 +234,18 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         totals: dict[str, tuple[Tensor, str]] = {}
         beside, mine = self.settings.beside, range(self.args.process_index, len(self.eval_store), self.args.world_size)
         baseline, num = self._held_out_baseline(), 0
-        figures: list[PairFigures] = []
         with torch.no_grad():
             # A rank without a pair evaluates an empty batch: its sums are zeros under the names that the others have.
             batches = in_order((self.eval_store[i] for i in mine), self.settings.tokens_per_micro_batch)
             for batch in chain([next(batches, [])], batches):
                 counts = add_counts(counts, unit_counts(batch))
-                pairs, num = mine[num : num + len(batch)], num + len(batch)
-                reference = beside.references.held_out(batch, pairs) if beside.references else None
-                logps = self.model(batch)
-                figures += pair_figures(batch, pairs, logps)
-                loss = loss_beside(self.settings.objective, beside.reads, batch, reference, baseline)(logps, slice(None))
+                reference = beside.references.held_out(batch, mine[num : num + len(batch)]) if beside.references else None
+                num += len(batch)
+                loss = loss_beside(self.settings.objective, beside.reads, batch, reference, baseline)(self.model(batch), slice(None))
                 terms = {f"term/{t.name}": Metric(t.total * t.weight, t.unit) for t in loss.terms}
                 for name, metric in {**loss.metrics, **terms}.items():
                     total = metric.total.detach().double()
                     totals[name] = (totals[name][0] + total if name in totals else total, metric.unit)
-        self.settings.held_out_seen(self.state.global_step, figures)
         metrics = {**self._means(totals, counts), "num_pairs": len(self.eval_store)}
         logs = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.evaluation_seconds += time.monotonic() - started
