@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from orpo.report import axes
 from orpo.report.axes import HEIGHT, LEFT, TOP, WIDTH, Across
 from orpo.report.markup import Html, element
-from orpo.report.numbers import count, percent
+from orpo.report.numbers import count, nats, percent
 from orpo.report.pairs import held_out_pairs
 from orpo.runs.summary import RunData
 
@@ -105,7 +105,7 @@ def _above(margins: Sequence[float]) -> float:
 
 def _spoken(name: str, margins: Sequence[float]) -> str:
     middle = sorted(margins)[len(margins) // 2]
-    return f"{NAMES[name].capitalize()}: {percent(_above(margins))} of {count(len(margins))} pairs above 0, median {middle:.2f}."
+    return f"{NAMES[name].capitalize()}: {percent(_above(margins))} of {count(len(margins))} pairs above 0, median {nats(middle)}."
 
 
 def _note(shown: dict[str, list[float]], low: float, high: float) -> str:
