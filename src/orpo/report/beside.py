@@ -17,15 +17,21 @@ def sft_beside(run: RunData) -> RunData | None:
     """The run that RULE names; None for a run of SFT, and where there is none. The newest MAX_LOOKED_AT runs are looked at."""
     if facts.text(run, "objective") in (None, "sft") or not run.data_report:
         return None
-    mine = run.path.resolve()
-    folders = [path for path in mine.parent.iterdir() if path != mine and (path / SUMMARY).is_file()]
-    newest = sorted(folders, key=lambda path: (path / SUMMARY).stat().st_mtime_ns, reverse=True)[:MAX_LOOKED_AT]
-    finished = [(when, path) for path in newest if (when := _finished_sft(path))]
+    finished = [(when, path) for path in _newest_beside(run.path.resolve()) if (when := _finished_sft(path))]
     for _, path in sorted(finished, reverse=True):
         other = _read(path)
         if other is not None and _same(run, other):
             return other
     return None
+
+
+def _newest_beside(mine: Path) -> list[Path]:
+    """The other run directories in the folder of `mine`; none where it may not be listed: a run can lie in somebody else's folder."""
+    try:
+        written = [(path.stat().st_mtime_ns, path.parent) for path in mine.parent.glob(f"*/{SUMMARY}") if path.parent != mine]
+    except OSError:
+        return []
+    return [path for _, path in sorted(written, reverse=True)[:MAX_LOOKED_AT]]
 
 
 def _finished_sft(path: Path) -> str | None:

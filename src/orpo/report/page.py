@@ -25,7 +25,10 @@ NO_HELD_OUT = "No pairs were held out, or none were measured: thick lines, inter
 
 
 def render_report(run_dir: Path) -> str:
-    """The page for `run_dir`. The same files give the same page. UserError when it is no run, StorageError when a file is damaged."""
+    """The page for `run_dir`. The same files, and the same SFT run beside it, give the same page.
+
+    UserError when it is no run, StorageError when a file is damaged.
+    """
     return page(read_run(run_dir))
 
 
