@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -49,7 +50,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """What a command printed, with all that differs from machine to machine taken out, and its exit code."""
+    """What a command printed as its error, with all that differs from machine to machine taken out, and its exit code."""
 
     text: str
     exit_code: int
@@ -91,7 +92,7 @@ CASES = (
 
 
 def prepare(folder: Path, model: Path) -> None:
-    """Nothing; `folder` has the files that the cases name, and a link to `model`."""
+    """Nothing; `folder` has the files that the cases name, and a copy of `model`."""
     rows = [{"prompt": f"what is the capital of land {i}?", "chosen": " it is a large city.", "rejected": " no idea."} for i in range(8)]
     tables: dict[str, list[dict[str, Any]]] = {
         "pairs.jsonl": rows,
@@ -109,7 +110,7 @@ def prepare(folder: Path, model: Path) -> None:
     (folder / "orpo.yaml").write_text("model: model\ndata: pairs.jsonl\nlearning_rat: 8e-6\n")
     (folder / "notes").mkdir()
     (folder / "notes" / "todo.txt").write_text("align it\n")
-    (folder / "model").symlink_to(model, target_is_directory=True)
+    shutil.copytree(model, folder / "model")
 
 
 def _turn(name: str, text: str) -> dict[str, str]:
@@ -132,7 +133,7 @@ def _spoken(case: Case, folder: Path) -> Spoken:
 
     said, code = io.StringIO(), 0
     with WORLDS[case.world](), mock.patch.object(sys, "argv", ["orpo", *shlex.split(case.command)]):
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
             try:
                 main()
             except SystemExit as stop:
@@ -141,11 +142,12 @@ def _spoken(case: Case, folder: Path) -> Spoken:
 
 
 def _the_same_everywhere(text: str, folder: Path) -> str:
-    """`text` without this machine's folders, hardware and free memory."""
+    """`text` without this machine's folders, its free memory and the run's number."""
     text = text.replace(f"{folder.resolve()}/", "").replace(f"{folder}/", "")
     text = re.sub(r"http://127\.0\.0\.1:\d+", "https://huggingface.co", text)
-    text = re.sub(r"^machine .*$", "machine      (what there is)", text, flags=re.MULTILINE)
     text = re.sub(r"\d[\d.]* (GiB|MiB|KiB)( \(\d+ bytes\))?", "N \\1", text)
+    text = re.sub(r"(tokens_per_micro_batch: )\d+", "\\1N", text)
+    text = re.sub(r"staging-[0-9a-f]+", "staging-RUN", text)
     return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 

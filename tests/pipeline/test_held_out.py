@@ -24,7 +24,7 @@ def means(pairs: list[dict[str, Any]], when: str) -> tuple[float, float, float]:
 
 @pytest.mark.parametrize("objective", ["orpo", "sft", "dpo"])
 def test_the_means_of_single_pairs_are_what_was_logged(train: Callable[..., Any], rows: Callable[..., Any], objective: str) -> None:
-    run_dir = train(objective=objective, holdout=7, eval_steps=3, save_steps=None, tokens_per_micro_batch=60).run_dir
+    run_dir = train(objective=objective, holdout=7, eval_steps=3, save_steps=None, tokens_per_micro_batch=90).run_dir
     pairs, logged = held_out(run_dir), [row for row in rows(run_dir) if row["split"] == "eval"]
     assert [pair["pair"] for pair in pairs] == list(range(7))
     assert len({pair["source"] for pair in pairs}) == 7

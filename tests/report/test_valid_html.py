@@ -16,6 +16,15 @@ from orpo.report.comparison import render_comparison
 from orpo.report.page import render_report
 from orpo.report.side_by_side import render_side_by_side
 
+NEWER = (
+    "“color-scheme”: Property “color-scheme” doesn't exist",  # CSS Color Adjustment 1
+    "Property “text-underline-offset” doesn't exist",  # CSS Text Decoration 4
+    "Property “text-decoration-thickness” doesn't exist",
+    "“subgrid” is not a “grid-template-rows” value",  # CSS Grid 2
+    "Unknown pseudo-element or pseudo-class “::details-content”",  # CSS Pseudo-Elements 4
+)
+"""What the checker that is packaged (20.6.30) says of style sheets newer than it is; a browser that does not know them leaves them out."""
+
 
 @pytest.fixture(scope="session")
 def checker() -> list[str]:
@@ -32,7 +41,7 @@ def complaints(checker: list[str], pages: dict[str, str], folder: Path) -> list[
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
     files = [str(folder / f"{name}.html") for name in pages]
     done = subprocess.run([*checker, *files], capture_output=True, text=True, timeout=120, check=True)
-    messages = json.loads(done.stderr)["messages"]
+    messages = [one for one in json.loads(done.stderr)["messages"] if not any(known in one["message"] for known in NEWER)]
     return [f"{Path(one['url']).name}:{one.get('lastLine')}: {one['message']}  {one.get('extract', '')}" for one in messages]
 
 

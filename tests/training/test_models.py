@@ -43,7 +43,7 @@ def test_a_folder_that_is_missing_is_told_with_the_nearest_name(what: str, tmp_p
 def test_a_missing_folder_without_a_near_name_gets_plain_advice(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist") as caught:
         models.load_shape(str(tmp_path / "nowhere" / "at-all"))
-    assert "local folder" in caught.value.fix
+    assert "config.json, tokenizer.json, model.safetensors" in caught.value.fix
 
 
 @pytest.mark.parametrize("what", LOADERS)

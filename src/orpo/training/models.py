@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 import transformers
 
+from orpo.data.hub_reach import hub_in_reach
 from orpo.data.world.model import BUILTIN, builtin_model_path
 from orpo.errors import ConfigError
 from orpo.training.four_bit import is_installed, nf4, steadied
@@ -36,12 +37,12 @@ class ModelShape:
 
 def load_tokenizer(model: str) -> Any:
     """The tokenizer of `model`, from a folder or the Hub. Raises ConfigError where there is none."""
-    return _from_pretrained(model, "tokenizer", lambda: transformers.AutoTokenizer.from_pretrained(located(model), trust_remote_code=False))
+    return _from_pretrained(model, "tokenizer", lambda: transformers.AutoTokenizer.from_pretrained(located(model), **_safely(model)))
 
 
 def load_architecture(model: str) -> Any:
     """The config of `model`, from a folder or the Hub. Raises ConfigError where there is none."""
-    return _from_pretrained(model, "config", lambda: transformers.AutoConfig.from_pretrained(located(model), trust_remote_code=False))
+    return _from_pretrained(model, "config", lambda: transformers.AutoConfig.from_pretrained(located(model), **_safely(model)))
 
 
 def load_shape(model: str) -> ModelShape:
@@ -128,12 +129,12 @@ def load_scorer(folder: str, *, dtype: torch.dtype, load_in_4bit: bool = False) 
 def _loaded(kind: Any, folder: str, dtype: torch.dtype, load_in_4bit: bool, **more: Any) -> Any:
     def load() -> Any:
         source = located(folder)
-        held = quantised(transformers.AutoConfig.from_pretrained(source, trust_remote_code=False))
+        held = quantised(transformers.AutoConfig.from_pretrained(source, **_safely(folder)))
         if (load_in_4bit or held == FOUR_BIT) and not is_installed():
             raise ConfigError(f"weights of {folder} in 4 bits need bitsandbytes, which is not installed", fix="pip install 'orpo[qlora]'")
         if load_in_4bit and not held:
             more["quantization_config"] = nf4(dtype)
-        body = kind.from_pretrained(source, dtype=dtype, trust_remote_code=False, use_safetensors=True, **more)
+        body = kind.from_pretrained(source, dtype=dtype, use_safetensors=True, **_safely(folder), **more)
         return steadied(body, dtype)
 
     return _from_pretrained(folder, "weights", load)
@@ -154,6 +155,11 @@ def located(model: str) -> str:
     """A folder as an absolute path, so that an adapter finds its base from anywhere; that of `builtin`; a Hub id as it is."""
     path = Path(model).expanduser()
     return str(path.resolve()) if path.is_dir() else str(builtin_model_path()) if model == BUILTIN else model
+
+
+def _safely(model: str) -> dict[str, bool]:
+    """What every `from_pretrained` is told: no code of the repository, and no network where there is none: the cache answers at once."""
+    return {"trust_remote_code": False, "local_files_only": not Path(located(model)).is_dir() and not hub_in_reach()}
 
 
 def _from_pretrained(model: str, what: str, load: Callable[[], T]) -> T:

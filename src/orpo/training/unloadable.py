@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from orpo.data.hub_reach import hub_in_reach
 from orpo.errors import ConfigError
 
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
@@ -29,7 +30,8 @@ def unloadable(model: str, what: str, error: Exception) -> ConfigError:
     if path.exists():
         problem = f"--model {model} is a file; a folder with config.json, tokenizer and safetensors is expected"
         return ConfigError(problem, doing=doing, fix="give the folder; a file of pairs goes to --data")
-    if model.startswith((".", "/", "~")) or model.count("/") != 1:
+    # `runs` is where runs are written: nobody on the Hub is meant by it.
+    if model.startswith((".", "/", "~", "runs/")) or model.count("/") != 1:
         return missing_folder(model, what)
     problem, fix = _of_the_hub(model, error)
     return ConfigError(problem, doing=doing, fix=_nearest(model) or fix)
@@ -51,6 +53,9 @@ def _of_the_hub(model: str, error: Exception) -> tuple[str, str]:
     if forbidding:
         fix = f"unset {forbidding[0].split('=')[0]} to allow the network, or give a local folder; builtin needs neither"
         return f"{nowhere}: {forbidding[0]} forbids it, and no earlier download is in the cache", fix
+    if not hub_in_reach():
+        fix = "connect this machine, or fetch it elsewhere (`hf download`) and give the folder; builtin needs neither"
+        return f"{nowhere}: there is no network, and no earlier download is in the cache", fix
     fix = "check the name and the network, or give a local folder; builtin needs neither"
     return f"{nowhere}: {_first_line(error)}", fix
 
