@@ -92,7 +92,8 @@ _COUNTED = {
 
 def cost_section(run: RunData) -> Html:
     """What the run took, as far as it was measured."""
-    summary, entries = run.summary, []
+    summary = run.summary
+    entries: list[tuple[Child, Child]] = []
     if summary is not None:
         entries += [
             ("time, all sessions", datum(summary.seconds, duration(summary.seconds))),

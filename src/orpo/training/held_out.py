@@ -40,10 +40,12 @@ def pair_figures(examples: Sequence[TokenizedExample], pairs: Sequence[int], log
     else:
         return []
     values = zip(*(side.double().tolist() for side in sides), strict=True)
-    return [
-        PairFigures(pair, str(example.source), len(example.prompt_ids), *map(len, example.completions), chosen, rejected)
-        for pair, example, (chosen, rejected) in zip(pairs, examples, values, strict=True)
-    ]
+    return [_figures(pair, example, *means) for pair, example, means in zip(pairs, examples, values, strict=True)]
+
+
+def _figures(pair: int, example: TokenizedExample, chosen: float, rejected: float) -> PairFigures:
+    first, second = example.completions
+    return PairFigures(pair, str(example.source), len(example.prompt_ids), len(first), len(second), chosen, rejected)
 
 
 class HeldOutCallback(transformers.TrainerCallback):  # type: ignore[misc]
