@@ -34,6 +34,7 @@ from orpo.training.console import TrainingView
 from orpo.training.environment import environment
 from orpo.training.export import export_model
 from orpo.training.guards import FiniteGuard, SignalCallback, StopSignals, stops_are_errors
+from orpo.training.held_out import HeldOutCallback
 from orpo.training.place import Place, check_same_run, run_place, settings_hash
 from orpo.training.ranks import from_first, held_by_first, is_first, start_ranks
 from orpo.training.recording import RecordingCallback
@@ -228,7 +229,12 @@ def _fit(place: Place, prepared: Prepared, body: Any, path: EnginePath, *, conso
             say=view.say,
             before=log.sync if log else lambda: None,
         ),
-        callbacks=[signal_callback, RecordingCallback(*([log.append, view.show] if log else [])), *prepared.given.callbacks],
+        callbacks=[
+            signal_callback,
+            RecordingCallback(*([log.append, view.show] if log else [])),
+            HeldOutCallback(run_dir),
+            *prepared.given.callbacks,
+        ],
     )
     if prepared.given.began:
         prepared.given.began(trainer)

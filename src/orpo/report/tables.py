@@ -92,7 +92,8 @@ _COUNTED = {
 
 def cost_section(run: RunData) -> Html:
     """What the run took, as far as it was measured."""
-    summary, entries = run.summary, []
+    summary = run.summary
+    entries: list[tuple[Child, Child]] = []
     if summary is not None:
         entries += [
             ("time, all sessions", datum(summary.seconds, duration(summary.seconds))),
@@ -103,21 +104,37 @@ def cost_section(run: RunData) -> Html:
         value = as_number(last.get(key))
         if value is not None:
             entries.append((name, datum(value, count(value))))
-    training = facts.number(run, "training_seconds")
-    if training is not None:
-        entries.append(("time of the training steps", datum(training, duration(training))))
+    stages = (
+        ("time of the training steps", facts.number(run, "training_seconds")),
+        ("time of the evaluations", as_number(last.get("evaluation_seconds"))),
+        ("time to make the reference", facts.number(run, "reference_seconds") or None),
+    )
+    entries += [(name, datum(seconds, duration(seconds))) for name, seconds in stages if seconds is not None]
     for key, name, unit in _MEASURED:
         value = facts.number(run, key)
         if value is not None:
             entries.append((name, join([datum(value, short(value)), f"\u202f{unit}" if unit else None])))
+    padding = _PADDING.get(facts.text(run, "engine") or "")
+    entries += [("padding", padding)] if padding else []
     trainable, total = facts.number(run, "trainable_parameters"), facts.number(run, "parameters")
     if trainable is not None and total:
         entries.append(("trained share", datum(trainable / total, percent(trainable / total))))
     return pairs_list(entries) if entries else element("p", "Nothing was measured.", class_="note")
 
 
+_PADDING: dict[str, Child] = {
+    "shared": join([datum(0.0, "none"), ": rows are packed, and a prompt stands before both of its answers once"]),
+    "packed": join([datum(0.0, "none"), ": rows are packed, prompts stand in them twice"]),
+    "padded": "rows of like length, filled up to the longest of a batch; how much was not measured",
+    "plain": join([datum(0.0, "none"), ": one row at a time"]),
+}
+"""What the engine's way of laying out rows means for padding."""
+
 _MEASURED = (
-    ("tokens_per_second", "speed", "tokens/s"),
+    ("tokens_per_second", "speed, tokens that are no padding", "tokens/s"),
+    ("policy_forwards", "forward passes of the policy over the data of a step", ""),
+    ("reference_forwards", "forward passes of a reference", ""),
+    ("models_in_memory", "models in memory", ""),
     ("peak_memory_gib", "peak memory", "GiB"),
     ("parameters", "parameters", ""),
     ("trainable_parameters", "trained parameters", ""),

@@ -17,6 +17,7 @@ from orpo.runs.manifest import BaseModel, CheckpointFacts
 from orpo.runs.rotation import rotate
 from orpo.runs.storage import storage_errors
 from orpo.training.environment import library_version
+from orpo.training.models import located
 from orpo.training.ranks import all_or_none, from_first
 from orpo.training.sharded_state import Weights, whole_optimizer_state, whole_weights
 
@@ -91,7 +92,7 @@ def run_identity(config: TrainConfig, *, resolved: Mapping[str, Any], data: Mapp
 
 def base_model_facts(model: str) -> BaseModel:
     """Id, commit and sha256 over the safetensors files (names and contents) of a folder, or of a Hub model, fetched first."""
-    folder, revision = Path(model).expanduser(), None
+    folder, revision = Path(located(model)), None
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 

@@ -187,6 +187,7 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("use_dora", "use_rslora", "pissa_init", "modules_to_save", "lora_modules_to_save", "additional_target"), _ADAPTER),
     **dict.fromkeys(("lora_target_parameters", "lora_task_type"), _ADAPTER),
     **dict.fromkeys(("freeze_trainable_layers", "unfrozen_parameters", "resize_vocab", "new_special_tokens"), _INITIAL),
+    "device": "a run takes the GPU that is there; CUDA_VISIBLE_DEVICES=1 chooses one, an empty CUDA_VISIBLE_DEVICES hides all",
     "early_stopping_patience": "a run has a fixed length: use max_steps or num_train_epochs",
     "data_seed": "one seed draws the order of pairs, dropout and samples: use seed",
     "is_encoder_decoder": "decoder-only language models are trained",

@@ -74,7 +74,7 @@ class TrainConfig:
     recipe: str | None = _set(
         None, "Settings to start from; a file and flags win over them. orpo init --recipe writes one out.", "choice", DATA, choices=RECIPES
     )
-    model: str = _set("", "A folder that AutoModelForCausalLM.from_pretrained reads, or a Hub id.", "text", DATA)
+    model: str = _set("", "A folder that AutoModelForCausalLM.from_pretrained reads, a Hub id, or builtin.", "text", DATA)
     data: tuple[str, ...] = _set((), "Preference pairs: files, folders, or Hub ids (org/name@revision:split).", "paths", DATA)
     eval_data: tuple[str, ...] = _set((), "Held-out pairs, never trained on.", "paths", DATA)
     holdout: int | float = _set(

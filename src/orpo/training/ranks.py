@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import TypeVar
@@ -110,6 +110,17 @@ def in_step(batches: Iterable[list[T]]) -> list[list[T]]:
     nums: list[int] = [0] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(nums, len(mine))
     return mine + [[] for _ in range(max(nums) - len(mine))]
+
+
+def gathered(mine: Sequence[T]) -> list[T]:
+    """The items of all ranks, in the order of the ranks, on every rank."""
+    import torch
+
+    if not torch.distributed.is_initialized():
+        return list(mine)
+    parts: list[Sequence[T]] = [()] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, mine)
+    return [item for part in parts for item in part]
 
 
 @contextmanager
