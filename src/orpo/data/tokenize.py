@@ -8,7 +8,7 @@ completion is trained, tool turns included.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -66,6 +66,22 @@ class ExampleTokenizer:
         encoded = iter(self._encoder.batch([text for item in rendered for text in _whole_texts(item)]))
         return [self._tokenized(example, item, encoded) for example, item in zip(examples, rendered, strict=True)]
 
+    def prompts(self, examples: Sequence[Example]) -> list[TokenIds | Problem]:
+        """Ids that a reply to each example's prompt follows (completions are not looked at), or the reason why there are none."""
+        with self._renderer.budget() as budget:
+            rendered = [self._renderer.rendered(replace(example, completions=()), budget) for example in examples]
+        encoded = iter(self._encoder.batch([text for item in rendered for text in _whole_texts(item)]))
+        return [self._prompt(example, item, encoded) for example, item in zip(examples, rendered, strict=True)]
+
+    def _prompt(self, example: Example, rendered: Rendered | Problem, encoded: Iterator[list[int]]) -> TokenIds | Problem:
+        if isinstance(rendered, Problem):
+            return rendered
+        try:
+            (ids,) = self._ids(rendered, encoded)
+        except ValueError as error:
+            return _untypable(example, error)
+        return _array(ids) if ids else _without_token(example)
+
     def _tokenized(self, example: Example, rendered: Rendered | Problem, encoded: Iterator[list[int]]) -> Tokenized:
         if isinstance(rendered, Problem):
             return Tokenized(rendered)
@@ -73,7 +89,7 @@ class ExampleTokenizer:
         try:
             prompt, *full = self._ids(rendered, encoded)
         except ValueError as error:
-            return Tokenized(Problem("untypable-control-token", str(error), example.source, fix="take the control token out of the text"))
+            return Tokenized(_untypable(example, error))
         full = [ids if ends else [*ids, self._eos] for ids, ends in zip(full, rendered.ends_turn, strict=True)]
         boundary = min(_shared(prompt, ids) for ids in full)
         if boundary < len(prompt):
@@ -94,13 +110,7 @@ class ExampleTokenizer:
     def _example(self, example: Example, prompt: list[int], completions: list[list[int]]) -> TokenizedExample | Problem:
         """The example with these ids, each completion once; a Problem where it cannot be trained on."""
         if not prompt:
-            return Problem(
-                "prompt-without-token",
-                "the prompt has no token of its own in front of the answers, and this tokenizer adds none",
-                example.source,
-                "dropped",
-                "give the row a prompt, or use a chat template: --template chatml",
-            )
+            return _without_token(example)
         if min(map(len, completions)) == 0 or [self._eos] in completions:
             return Problem("empty-answer", "an answer has no tokens", example.source, "dropped")
         arrays = tuple(map(_array, completions))
@@ -131,6 +141,20 @@ def _shared(first: list[int], second: list[int]) -> int:
     if first[:length] == second[:length]:
         return length
     return next(index for index in range(length) if first[index] != second[index])
+
+
+def _untypable(example: Example, error: ValueError) -> Problem:
+    return Problem("untypable-control-token", str(error), example.source, fix="take the control token out of the text")
+
+
+def _without_token(example: Example) -> Problem:
+    return Problem(
+        "prompt-without-token",
+        "the prompt has no token of its own in front of the answers, and this tokenizer adds none",
+        example.source,
+        "dropped",
+        "give the row a prompt, or use a chat template: --template chatml",
+    )
 
 
 def _array(ids: list[int]) -> TokenIds:

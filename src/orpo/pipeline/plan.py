@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,16 @@ from orpo.engine.batching import micro_batches, step_pairs
 from orpo.engine.memory import MemoryNeed
 from orpo.engine.memory_free import free_bytes
 from orpo.engine.precision import choose_precision
+from orpo.objectives.catalogue import needs_reference
+from orpo.pipeline.cost import passes
 from orpo.pipeline.fitting import Remedy, Wanted, part_lengths, remedies, row_lengths, run_need, settled, unshared, usable
 from orpo.pipeline.run_data import checked_data, say_data, split_pairs, split_report, store_and_template
 from orpo.training import models
 from orpo.training.assemble import plan
 from orpo.training.config import ResolvedConfig
+from orpo.training.config_fields import reference_way
 from orpo.training.environment import environment, machine_line
+from orpo.training.ranks import planned_ranks
 
 STEPS_SEEN = 2000
 """Steps whose micro-batches are averaged: quick for a million pairs. The largest is that of all steps."""
@@ -49,7 +54,8 @@ class Work:
 class RunPlan:
     """What `orpo plan` shows. `available_bytes` is what may be used of what is free, and what this process holds already.
 
-    `data` is what data_report.json would say, `data_lines` the same as training prints it.
+    `data` is what data_report.json would say, `data_lines` the same as training prints it. `passes` are those of cost.py, over the whole
+    run; `reference` is how the reference is had: precomputed, copy or adapter; '' where the objective needs none.
     """
 
     machine: str
@@ -64,6 +70,8 @@ class RunPlan:
     checkpointing: bool
     tokens_per_micro_batch: int
     work: Work
+    passes: Mapping[str, int]
+    reference: str
     need: MemoryNeed
     available_bytes: int
     estimated: str
@@ -89,6 +97,8 @@ class RunPlan:
             "gradient_checkpointing": self.checkpointing,
             "tokens_per_micro_batch": self.tokens_per_micro_batch,
             **work,
+            "reference": self.reference or None,
+            **self.passes,
             "memory_bytes": memory,
             "estimated": self.estimated or None,
             "fitting_settings": [{"settings": dict(r.settings), "peak_bytes": r.peak_bytes, "note": r.note} for r in self.remedies],
@@ -115,8 +125,11 @@ def run_plan(resolved: ResolvedConfig, *, free: int | None = None) -> RunPlan:
     steps = plan(config, parts.sum(axis=1).tolist())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precision = choose_precision(config.dtype, torch.device(device))
-    free = free_bytes(device) if free is None else free
-    wanted = Wanted(config, len(tokenizer), tuple(template.new_token_ids), precision.dtype, device, parts, steps)
+    ranks = planned_ranks(config.num_processes)
+    share = ranks if device == "cpu" and "LOCAL_WORLD_SIZE" not in os.environ else 1  # processes of a machine share its memory
+    free = free_bytes(device) // share if free is None else free
+    new_ids = tuple(template.new_token_ids)
+    wanted = Wanted(config, len(tokenizer), new_ids, precision.dtype, device, parts, steps, num_ranks=ranks)
     memory = wanted.memory()
     setting = settled(wanted, free, memory=lambda: memory)
     tokens, checkpointing = setting.tokens, setting.checkpointing
@@ -142,9 +155,11 @@ def run_plan(resolved: ResolvedConfig, *, free: int | None = None) -> RunPlan:
         checkpointing=checkpointing,
         tokens_per_micro_batch=tokens,
         work=work,
+        passes=passes(config, steps.max_steps, parts.sum(axis=1).tolist()),
+        reference=reference_way(config) if needs_reference(config.objective) else "",
         need=need,
         available_bytes=usable(free) + there,
-        estimated=memory.traces(checkpointing)[0].estimated,
+        estimated=memory.traces(checkpointing)[0].estimated or ("" if config.sharding == "none" else "what is whole at a time"),
         remedies=found,
     )
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from orpo.engine.paths import Path as EnginePath
 from orpo.engine.scores import choose_score_path
+from orpo.engine.sharded import is_sharded, require_packs, shard
 from orpo.engine.startup_check import choose_path
 from orpo.errors import InterruptedRun
 from orpo.pipeline.cost import cost_section
@@ -37,6 +38,7 @@ from orpo.training.held_out import HeldOutCallback
 from orpo.training.place import Place, check_same_run, run_place, settings_hash
 from orpo.training.ranks import from_first, held_by_first, is_first, start_ranks
 from orpo.training.recording import RecordingCallback
+from orpo.training.sharded_state import whole_weights
 
 if TYPE_CHECKING:
     from orpo.training.trainer import PreferenceTrainer
@@ -166,8 +168,11 @@ def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judg
             start_samples(run_dir, prepared, body, judge=judge)
 
     def finish() -> RunSummary:
-        export_model(run_dir, body, prepared.tokenizer)
-        sections = finish_samples(run_dir, prepared, body, judge=judge)
+        folder = export_model(run_dir, body, prepared.tokenizer, weights=weights)
+        # A divided body cannot answer on one process alone: what was written can.
+        is_asked = is_sharded(body) and (run_dir / names.SAMPLES).exists()
+        whole = load_body(prepared, folder, lambda _: None) if is_asked else body
+        sections = finish_samples(run_dir, prepared, whole, judge=judge)
         write_summary(run_dir, _finished(run_dir, prepared, sections, started))
         if with_pages:
             write_pages(run_dir, say)
@@ -177,6 +182,7 @@ def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judg
     from_first(start)
     if step < prepared.plan.max_steps:
         _fit(place, prepared, body, choice.path, console=console, say=say, step=step)
+    weights = whole_weights(body)
     model_dir = run_dir / (names.ADAPTER if config.use_peft else names.MODEL)
     return Run(run_dir, model_dir, from_first(finish))
 
@@ -185,6 +191,9 @@ def _fit(place: Place, prepared: Prepared, body: Any, path: EnginePath, *, conso
     """Trains from `step` to the end. Raises InterruptedRun after a signal, once its checkpoint is published."""
     config, run_dir = prepared.config, place.run_dir
     beside = _beside(prepared, body, path, run_dir=run_dir, is_resumed=place.resume is not None, say=say)
+    if config.sharding == "fsdp":
+        require_packs(path)
+        shard(body, dtype=prepared.precision.dtype)
     log = MetricsLog(run_dir / names.METRICS) if is_first() else None
     if log:
         log.truncate_after(step if place.resume else -1)
@@ -277,8 +286,7 @@ def _batch_saver(run_dir: Path) -> Any:
 
     def save(report: dict[str, Any]) -> str:
         path = run_dir / f"non-finite-step-{report['step']}.json"
-        if is_first():
-            write_json_atomic(path, report)
+        from_first(lambda: write_json_atomic(path, report))
         return str(path)
 
     return save

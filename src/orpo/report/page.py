@@ -7,16 +7,15 @@ from pathlib import Path
 
 from orpo.report import chart, curves, facts, margins, startend, tables
 from orpo.report.alarms import Alarm, alarms
-from orpo.report.benchmarks import benchmarks_section
 from orpo.report.beside import sft_beside
 from orpo.report.breakdown import breakdown_section
 from orpo.report.escape import clipped
+from orpo.report.evaluations import benchmarks_section, win_rate_section
 from orpo.report.markup import Html, element, join
 from orpo.report.numbers import as_number, count, datum, duration, moment, nats, percent, short
 from orpo.report.samples import samples_section
 from orpo.report.verdict import verdict
 from orpo.report.whole_page import Section, note, sentences_list, whole_page
-from orpo.report.win_rate import win_rate_section
 from orpo.runs import atomic
 from orpo.runs.names import REPORT
 from orpo.runs.summary import RunData, read_run
@@ -87,9 +86,9 @@ def _sections(run: RunData, found: tuple[Alarm, ...]) -> list[Section]:
         ("pairs", "Whom it tells apart", breakdown_section(run)),
         ("alarms", "Alarms", _alarms(found)),
         ("samples", "Samples", samples_section(run.samples) if run.samples else note("No samples were written.")),
-        ("data", "Data", tables.data_section(run.data_report) if run.data_report else note("There is no data_report.json.")),
         ("win-rate", "Win rate", win_rate_section(run)),
         ("benchmarks", "Benchmarks", benchmarks_section(run)),
+        ("data", "Data", tables.data_section(run.data_report) if run.data_report else note("There is no data_report.json.")),
         ("cost", "Cost", tables.cost_section(run)),
         ("config", "Settings", tables.config_section(run.config_text) if run.config_text else note("There is no config.resolved.yaml.")),
         ("reproduce", "How to reproduce it", tables.reproduce_section(run)),

@@ -142,6 +142,21 @@ class TrainConfig:
         "auto", "Recompute activations to save memory; auto when they would not fit.", "choice", MEMORY, choices=("auto", "on", "off")
     )
 
+    num_processes: int | str = _set(
+        "auto",
+        "Processes on this machine, started by the command itself; auto is one for each GPU. Changes speed, not the result.",
+        "int or auto",
+        MEMORY,
+        least=1,
+    )
+    sharding: str = _set(
+        "none",
+        "What processes divide among them: none (each holds all), or fsdp (weights, gradients and optimizer state; FSDP2).",
+        "choice",
+        MEMORY,
+        choices=("none", "fsdp"),
+    )
+
     use_peft: bool = _set(False, "Train LoRA adapters and leave the model's weights frozen.", "bool", LORA)
     load_in_4bit: bool = _set(
         False, "Hold the frozen weights in 4 bits (NF4, double quantisation): QLoRA, with use_peft; needs bitsandbytes.", "bool", LORA

@@ -91,7 +91,7 @@ def _by_value(of: dict[str, str]) -> dict[str, list[str]]:
     return values
 
 
-_HIDDEN: dict[str, type] = {"load_in_8bit": bool, "num_processes": int, "device": str}
+_HIDDEN: dict[str, type] = {"load_in_8bit": bool, "device": str}
 
 
 def _hidden_flags() -> list[Flag]:
