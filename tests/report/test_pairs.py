@@ -80,7 +80,7 @@ def test_the_histogram_shows_both_moments_and_counts_what_lies_beyond_it(make_ru
     assert "At the end: 75 % of 201 pairs above 0, median 0.50." in text
     assert "2 pairs lie beyond the drawing" in text
     bars = [float(y) for y in re.findall(r"V([\d.]+)H", figure)]
-    assert min(bars) == 26.0, "the highest bar reaches the top"
+    assert min(bars) == 66.0, "the highest bar reaches the top"
 
 
 def test_an_sft_run_of_the_same_model_and_data_is_overlaid_and_named(make_run: Any) -> None:
