@@ -292,7 +292,5 @@ def _near(name: str) -> str:
     return f"did you mean {near[0]}?" if near else "remove report_to; metrics.jsonl and the report are always written"
 
 
-CHECKS: tuple[Callable[[TrainConfig, Places], Iterator[str]], ...] = (
-    *(_source, _loss, _length, _optimizer, _lora, _four_bit),
-    *(_processes, _watching),
-)
+Check = Callable[[TrainConfig, Places], Iterator[str]]
+CHECKS: tuple[Check, ...] = (_source, _loss, _length, _optimizer, _lora, _four_bit, _processes, _watching)

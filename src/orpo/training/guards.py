@@ -102,7 +102,7 @@ class FiniteGuard:
 
 
 def batch_saver(run_dir: Path) -> Callable[[dict[str, Any]], str]:
-    """A function that writes the batch of a step that was not finite, and returns where."""
+    """A function that writes the batch of a step that was not finite, and returns where. All ranks call it, and fail together."""
 
     def save(report: dict[str, Any]) -> str:
         path = run_dir / f"non-finite-step-{report['step']}.json"
