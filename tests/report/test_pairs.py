@@ -46,7 +46,7 @@ def test_accuracy_is_counted_by_file_length_and_longer_answer_with_wilson_interv
     assert found["from b.jsonl"][2].startswith("0\u202f%")
     assert found["the chosen answer is longer"][2].startswith("100\u202f%")
     assert found["the rejected answer is longer"][2].startswith("0\u202f%")
-    assert [int(found[name][0]) for name in found if name.startswith("answers up to")] == [4, 3, 2]
+    assert [int(found[name][0]) for name in found if name.startswith("answers of ")] == [4, 3, 2]
 
 
 def test_a_tie_is_not_told_apart_and_a_value_that_is_not_finite_is_left_out(make_run: Any, orpo_files: Files) -> None:
@@ -90,7 +90,7 @@ def test_the_histogram_shows_both_moments_and_counts_what_lies_beyond_it(make_ru
     text = Document(f"<figure{figure}</figure>").text
     assert "At the start: 49 % of 201 pairs above 0, median −0.010." in text
     assert "At the end: 75 % of 201 pairs above 0, median 0.50." in text
-    assert "2 pairs lie beyond the drawing" in text
+    assert "2 margins lie beyond the drawing" in text
     bars = [float(y) for y in re.findall(r"V([\d.]+)H", figure)]
     assert min(bars) == 66.0, "the highest bar reaches the top"
 
