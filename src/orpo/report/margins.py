@@ -113,7 +113,8 @@ def _spoken(name: str, margins: Sequence[float]) -> str:
 def _note(shown: dict[str, list[float]], low: float, high: float) -> str:
     outside = sum(not low <= margin <= high for margins in shown.values() for margin in margins)
     said = "Mean log p of chosen minus that of rejected, pair by pair, held out. Grey outline: before training. Filled: last measurement."
-    return said + (f" {count(outside)} pairs lie beyond the drawing and are counted in its outermost bars." if outside else "")
+    many = "1 margin lies" if outside == 1 else f"{count(outside)} margins lie"
+    return said + (f" {many} beyond the drawing, counted in its outermost bars." if outside else "")
 
 
 def _y(num: float, most: int) -> float:
