@@ -53,6 +53,7 @@ def after_first_step(run_dir: Path, act: Callable[[], None]) -> threading.Thread
     return thread
 
 
+@pytest.mark.soak
 def test_processes_stop_together_with_a_checkpoint_and_go_on_to_what_one_gives(
     train: Callable[..., Any], tmp_path: Path, capfd: pytest.CaptureFixture[str], rows: Callable[[Path], list[dict[str, Any]]]
 ) -> None:

@@ -123,15 +123,15 @@ def cost_section(run: RunData) -> Html:
 
 
 _PADDING: dict[str, Child] = {
-    "shared": join([datum(0.0, "none"), ": rows are packed, and a prompt stands before both of its answers once"]),
-    "packed": join([datum(0.0, "none"), ": rows are packed, prompts stand in them twice"]),
-    "padded": "rows of like length, filled up to the longest of a batch; how much was not measured",
+    "shared": join([datum(0.0, "none"), ": rows are packed"]),
+    "packed": join([datum(0.0, "none"), ": rows are packed, prompts twice"]),
+    "padded": "not measured: rows of like length are filled up",
     "plain": join([datum(0.0, "none"), ": one row at a time"]),
 }
 """What the engine's way of laying out rows means for padding."""
 
 _MEASURED = (
-    ("tokens_per_second", "speed, tokens that are no padding", "tokens/s"),
+    ("tokens_per_second", "speed, without padding", "tokens/s"),
     ("policy_forwards", "forward passes of the policy over the data of a step", ""),
     ("reference_forwards", "forward passes of a reference", ""),
     ("models_in_memory", "models in memory", ""),
