@@ -143,7 +143,7 @@ def test_every_row_has_exactly_one_fate_and_every_kept_answer_is_counted(byte_to
     report, store = found.report, found.store or []
     assert report.rows == len(rows) + 13 == report.pairs + sum(report.dropped.values()) + report.num_bad_rows
     assert len(store) == (report.pairs if has_tokens else 0)
-    assert len(found.prompts) == report.pairs
+    assert len(found.traces) == report.pairs
     if reads == "labelled":
         assert report.answers["desirable"] + report.answers["undesirable"] == report.pairs
         assert not has_tokens or report.answers["desirable"] == sum(item.labels == (True,) for item in store)

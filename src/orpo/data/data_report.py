@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from orpo.core.records import Reads
+from orpo.core.records import Reads, Source
+from orpo.data.advice import ADVICE
 from orpo.data.row import Problem, Severity
 from orpo.data.store import TokenStore
 
 NUM_SHOWN = 20
+NUM_PLACES = 3
 
 FILE_KINDS = frozenset(
     {
@@ -36,12 +38,32 @@ FILE_KINDS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """A kind of problem with its count, its first places, what was found (of the first one), what it does to training, and what to do."""
+
+    kind: str
+    severity: Severity
+    num: int
+    places: tuple[Source, ...]
+    message: str
+    effect: str
+    fix: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object that the report has."""
+        parts = {name: getattr(self, name) for name in ("kind", "severity", "num", "message", "effect", "fix")}
+        return {**parts, "places": [str(place) for place in self.places]}
+
+
+@dataclass(frozen=True, slots=True)
 class DataReport:
-    """What was found in all rows. Of each severity the first 20 problems are kept, all are counted.
+    """What was found in all rows. Of each severity the first 20 problems are kept, and the first 3 of each kind; all are counted.
 
     Every row has one fate: rows = pairs + the sum of `dropped` + `num_bad_rows` (where labelled answers are paired two rows make a pair).
     `pairs` counts what is kept: pairs, or where the objective reads them labelled answers or rankings; `noun` names one of them. `answers`
     has how many are desirable and not, with the weights that even them out, or how many rankings have how many answers; None for pairs.
+    `lengths` compares chosen and rejected, `repeats` counts rows that repeat or contradict others, `max_lengths` says what each limit would
+    cost; they are empty where there is nothing to count.
     """
 
     shape: str
@@ -61,11 +83,23 @@ class DataReport:
     reads: Reads = "pairs"
     noun: str = "pair"
     answers: Mapping[str, Any] | None = None
+    lengths: Mapping[str, Any] = field(default_factory=dict)
+    repeats: Mapping[str, Any] = field(default_factory=dict)
+    max_lengths: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
         """True when training may start: no error beyond the `max_bad_rows` rows that may be bad."""
         return self.num_errors == self.num_bad_rows <= self.max_bad_rows
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found, by kind: rows left out first, then what is odd in those that are kept."""
+        parts: tuple[tuple[Severity, Mapping[str, int], tuple[Problem, ...]], ...] = (
+            ("dropped", self.dropped, self.first_dropped),
+            ("warning", self.warnings, self.first_warnings),
+        )
+        return tuple(_finding(kind, severity, num, first) for severity, counts, first in parts for kind, num in counts.items())
 
     def as_dict(self) -> dict[str, Any]:
         """The object that `orpo check --json` prints."""
@@ -82,7 +116,11 @@ class DataReport:
             "warnings": dict(self.warnings),
             "first_dropped": [_as_dict(problem) for problem in self.first_dropped],
             "first_warnings": [_as_dict(problem) for problem in self.first_warnings],
+            "findings": [finding.as_dict() for finding in self.findings],
             "template": self.template,
+            "lengths": dict(self.lengths),
+            "repeats": dict(self.repeats),
+            "max_lengths": dict(self.max_lengths),
             "tokens": dict(self.tokens) if self.tokens is not None else None,
             "files": [dict(file) for file in self.files],
             **({"reads": self.reads, "answers": dict(self.answers)} if self.answers is not None else {}),
@@ -103,13 +141,16 @@ class Tally:
 
     def add(self, problem: Problem, *, is_row: bool = True) -> None:
         """Counts a problem. An error that is about a file, or about the data as a whole (`is_row` false), is no bad row."""
+        shown, is_first = self.shown[problem.severity], False
         if problem.severity == "error":
             self.num_errors += 1
             self.num_bad_rows += is_row and problem.kind not in FILE_KINDS
         else:
-            (self.dropped if problem.severity == "dropped" else self.warnings)[problem.kind] += 1
-        if len(self.shown[problem.severity]) < NUM_SHOWN:
-            self.shown[problem.severity].append(problem)
+            counts = self.dropped if problem.severity == "dropped" else self.warnings
+            counts[problem.kind] += 1
+            is_first = counts[problem.kind] <= NUM_PLACES
+        if len(shown) < NUM_SHOWN or is_first:
+            shown.append(problem)
 
     def warn(self, kind: str, num: int, message: str) -> None:
         """Counts `num` rows under a warning that is told once; none for 0."""
@@ -175,6 +216,13 @@ def _figures(numbers: NDArray[np.int64]) -> dict[str, int | float]:
         "max": int(numbers.max()),
         "total": int(numbers.sum()),
     }
+
+
+def _finding(kind: str, severity: Severity, num: int, first: Sequence[Problem]) -> Finding:
+    found = [problem for problem in first if problem.kind == kind]
+    advice = ADVICE[severity][kind]
+    places = tuple(problem.source for problem in found if problem.source)[:NUM_PLACES]
+    return Finding(kind, severity, num, places, found[0].message if found else "", advice.effect, advice.fix)
 
 
 def _as_dict(problem: Problem) -> dict[str, Any]:

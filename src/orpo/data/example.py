@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -23,6 +23,18 @@ class Example:
     scores: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Hashes:
+    """64 bits each: of the prompt; of prompt, answers in order, and labels; and `mirror`, the whole of an example that says the opposite.
+
+    The opposite of answers in an order are the same answers in reversed order; that of a single labelled answer is its other label.
+    """
+
+    prompt: int
+    whole: int
+    mirror: int
+
+
 def as_example(record: Record, reads: Reads = "pairs") -> Example:
     """The record as an example. Where labelled answers are read, the chosen answer of a pair is desirable and the rejected one is not."""
     if isinstance(record, PreferencePair):
@@ -33,29 +45,38 @@ def as_example(record: Record, reads: Reads = "pairs") -> Example:
     return Example(record.prompt, record.completions, record.source, record.tools, scores=record.scores)
 
 
-def prompt_hash(example: Example) -> int:
-    """A 64-bit hash of the prompt."""
-    return _hash([_as_text(example.prompt)])
-
-
-def whole_hash(example: Example) -> int:
-    """A 64-bit hash of the prompt, the completions in order, and their labels."""
-    labels = [repr(example.labels)] if example.labels else []
-    return _hash([*map(_as_text, (example.prompt, *example.completions)), *labels])
+def hashes(example: Example) -> Hashes:
+    """What tells the example from others, and what it would contradict."""
+    prompt = _hash(_as_bytes(example.prompt))
+    answers = [_hash(_as_bytes(part)) for part in example.completions]
+    labels = bytes(example.labels)
+    whole = _hash(prompt + b"".join(answers) + labels)
+    if len(answers) > 1:
+        mirror = _hash(prompt + b"".join(reversed(answers)) + labels)
+    else:
+        mirror = _hash(prompt + b"".join(answers) + bytes(not label for label in example.labels))
+    return Hashes(*map(_number, (prompt, whole, mirror)))
 
 
 def group_hash(example: Example) -> int:
     """A 64-bit hash of prompt and tools: equal for labelled answers that can be paired."""
-    return _hash([_as_text(example.prompt), json.dumps(example.tools, sort_keys=True, default=str)])
+    tools = json.dumps(example.tools, sort_keys=True, default=str)
+    return _number(_hash(_hash(_as_bytes(example.prompt)) + _hash(_as_bytes(tools))))
 
 
-def _as_text(part: Text | Conversation) -> str:
-    return part if isinstance(part, str) else repr([turn.as_dict() for turn in part])
+def text_of(part: Text | Conversation) -> str:
+    """The words of a prompt or an answer: of messages their contents, one after another, but for the system's, which many rows share."""
+    return part if isinstance(part, str) else "\n".join(turn.content for turn in part if turn.role != "system")
 
 
-def _hash(parts: Sequence[str]) -> int:
-    digest = blake2b(digest_size=8)
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "little") + data)  # with its length: "ab" + "c" is not "a" + "bc"
-    return int.from_bytes(digest.digest(), "little")
+def _as_bytes(part: Text | Conversation) -> bytes:
+    text = part if isinstance(part, str) else repr([turn.as_dict() for turn in part])
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _hash(data: bytes) -> bytes:
+    return blake2b(data, digest_size=8).digest()
+
+
+def _number(digest: bytes) -> int:
+    return int.from_bytes(digest, "little")

@@ -11,13 +11,16 @@ from typing import Any
 from orpo.core.records import LabelledAnswer, PreferencePair, Reads, Record
 from orpo.core.tokens import TokenizedExample
 from orpo.data.data_report import Tally
-from orpo.data.example import Example, as_example, group_hash, prompt_hash, whole_hash
+from orpo.data.example import Example, as_example, group_hash, text_of
 from orpo.data.label_balance import num_possible_pairs
+from orpo.data.length_bias import LengthCounts
 from orpo.data.limits import IDENTICAL_AFTER_CUT, Overlong, apply_limit
+from orpo.data.max_lengths import FullLengths
 from orpo.data.row import Problem
 from orpo.data.store import TokenStore
 from orpo.data.templates import Template, resolve_template
 from orpo.data.tokenize import BATCH_EXAMPLES, ExampleTokenizer, Tokenized
+from orpo.data.traces import RowTraces
 
 _NOUNS: Mapping[Reads, str] = {"pairs": "pair", "labelled": "labelled answer", "rankings": "ranking"}
 
@@ -26,7 +29,8 @@ _NOUNS: Mapping[Reads, str] = {"pairs": "pair", "labelled": "labelled answer", "
 class Gathering:
     """State of one pass. `tokenizer` None checks the structure alone; `use_template` must come before the first record otherwise.
 
-    `prompts` and `wholes` have an entry for each example that is kept; `labels` and `sizes` count its labels and its completions.
+    `traces` has an entry for each example that is kept; `labels` and `sizes` count its labels and its completions. `lengths` compares those
+    of chosen and rejected; `full_lengths` are those before a limit.
     """
 
     tokenizer: Any
@@ -37,16 +41,18 @@ class Gathering:
     template: Template | None = None
     store: TokenStore | None = None
     example_tokenizer: ExampleTokenizer | None = None
-    prompts: array[int] = field(default_factory=lambda: array("Q"))
-    wholes: array[int] = field(default_factory=lambda: array("Q"))
+    traces: RowTraces = field(default_factory=RowTraces)
+    full_lengths: FullLengths = field(default_factory=FullLengths)
     labels: Counter[bool] = field(default_factory=Counter)
     sizes: Counter[int] = field(default_factory=Counter)
     possible_pairs: int = 0
     shortest_too_long: int = 0
     noun: str = ""
+    lengths: LengthCounts = field(init=False)
 
     def __post_init__(self) -> None:
         self.noun = _NOUNS[self.reads]
+        self.lengths = LengthCounts("characters" if self.tokenizer is None else "tokens")
 
     def add(self, items: Iterable[Record | Problem]) -> None:
         """Takes the records and problems of one path, in order."""
@@ -89,14 +95,22 @@ class Gathering:
 
     def _count(self, example: Example, size: int) -> None:
         """Notes an example of which `size` completions are kept."""
-        self.prompts.append(prompt_hash(example))
-        self.wholes.append(whole_hash(example))
+        self.traces.append(example)
+        if self.tokenizer is None:
+            self._compare(example, [len(text_of(part)) for part in example.completions])
         self.labels.update(example.labels)
         self.sizes[size] += 1
+
+    def _compare(self, example: Example | TokenizedExample, lengths: Sequence[int]) -> None:
+        """Counts the lengths of chosen and rejected, of a pair alone."""
+        if len(lengths) == 2 and not example.labels and not example.scores:
+            self.lengths.add(*lengths)
 
     def _stored(self, tokenized: Tokenized) -> int:
         """How many completions went into the store; 0 where the example did not, and its problem was counted."""
         result = tokenized.result
+        if isinstance(result, TokenizedExample):
+            self.full_lengths.append(result)
         if isinstance(result, TokenizedExample) and self.max_length is not None:
             result = self._limited(result, self.max_length)
         if isinstance(result, Problem):
@@ -104,6 +118,7 @@ class Gathering:
             return 0
         assert self.store is not None
         self.store.append(result)
+        self._compare(result, [len(ids) for ids in result.completions])
         self.tally.notes.update(tokenized.notes)
         return len(result.completions)
 

@@ -1,0 +1,94 @@
+"""What is kept of each row to compare it with others: examples enter; counts of repeats, of contradictions, and of an overlap leave."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orpo.data.example import Example, hashes
+from orpo.data.likeness import first_of_equals, likeness, near_prompts
+from orpo.data.sketches import SketchFile
+
+
+class RowTraces:
+    """Three 64-bit hashes of each example, about 26 bytes of memory a row, and a sketch of it in a temporary file."""
+
+    def __init__(self) -> None:
+        self._prompts, self._wholes, self._mirrors = array("Q"), array("Q"), array("Q")
+        self.sketches = SketchFile()
+
+    def append(self, example: Example) -> None:
+        """Notes an example. Raises StorageError when the disk is full."""
+        found = hashes(example)
+        self._prompts.append(found.prompt)
+        self._wholes.append(found.whole)
+        self._mirrors.append(found.mirror)
+        self.sketches.append(example)
+
+    def __len__(self) -> int:
+        return len(self._prompts)
+
+    @property
+    def prompts(self) -> NDArray[np.uint64]:
+        """A hash of each prompt."""
+        return np.frombuffer(self._prompts, dtype=np.uint64)
+
+    @property
+    def wholes(self) -> NDArray[np.uint64]:
+        """A hash of each prompt with its answers in order and their labels."""
+        return np.frombuffer(self._wholes, dtype=np.uint64)
+
+    @property
+    def mirrors(self) -> NDArray[np.uint64]:
+        """What `wholes` has where another row says the opposite of this one."""
+        return np.frombuffer(self._mirrors, dtype=np.uint64)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Numbers of rows. Of equal rows all but the first are `duplicates`; likewise `near_duplicates`, which count no duplicate again.
+
+    `repeated_prompts` have the prompt of an earlier row, `near_repeated_prompts` nearly so; `opposite` are all rows that another one
+    contradicts: the same answers in the opposite order, or the same answer with the other label.
+    """
+
+    duplicates: int
+    near_duplicates: int
+    repeated_prompts: int
+    near_repeated_prompts: int
+    opposite: int
+
+
+def repeats(traces: RowTraces) -> Repeats:
+    """How often rows, or their prompts, stand in the data more than once."""
+    prompts, wholes = traces.prompts, traces.wholes
+    near = likeness(traces.sketches, prompts, wholes)
+    return Repeats(
+        duplicates=len(wholes) - int(first_of_equals(wholes).sum()),
+        near_duplicates=int(near.wholes.sum()),
+        repeated_prompts=len(prompts) - int(first_of_equals(prompts).sum()),
+        near_repeated_prompts=int(near.prompts.sum()),
+        opposite=int(np.isin(traces.mirrors, wholes).sum()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Numbers of held-out examples whose prompt is also trained on: `same` to the letter, `near` nearly so."""
+
+    same: int
+    near: int
+
+
+def overlap(
+    trained: RowTraces, held_out: RowTraces, *, trained_rows: NDArray[np.int64] | None = None, held_rows: NDArray[np.int64] | None = None
+) -> Overlap:
+    """How many held-out examples have a prompt that is also trained on. Rows None are all of them; both may come from one file."""
+    trained_rows = np.arange(len(trained)) if trained_rows is None else trained_rows
+    held_rows = np.arange(len(held_out)) if held_rows is None else held_rows
+    is_same = np.isin(held_out.prompts[held_rows], trained.prompts[trained_rows])
+    is_near = near_prompts(trained.sketches, trained_rows, held_out.sketches, held_rows)
+    return Overlap(int(is_same.sum()), int((is_near & ~is_same).sum()))
