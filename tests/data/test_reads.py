@@ -271,7 +271,7 @@ def test_the_memory_of_a_check_grows_by_a_few_numbers_a_row(tmp_path, reads):
         return ranked_row(f"q {n}? " * 20, [f" {n} {k}" * 10 for k in range(4)], [1, 2, 3, 4])
 
     peak(300)  # imports and caches are not the pass
-    assert peak(4000) - peak(1000) < 3000 * 64  # measured: about 30 bytes a row; a row of these files has 300 to 500
+    assert peak(4000) - peak(1000) < 3000 * 128  # measured: about 100 bytes a row; a row of these files has 300 to 500
 
 
 def test_real_labelled_answers_are_read_as_they_are(chat_tokenizer, shared_data):

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from orpo.core.records import Source
 from orpo.data.data_report import DataReport, Finding
 from orpo.data.length_bias import length_sentence
 from orpo.data.preview import Learned, drawn, legend, visible
@@ -74,7 +75,7 @@ class ReportPrinter:
 
     def _finding(self, finding: Finding) -> None:
         label = "dropped" if finding.severity == "dropped" else "warning"
-        places = ", ".join(map(str, finding.places)) + ", ..." * (finding.num > len(finding.places))
+        places = _places(finding.places) + ", ..." * (finding.num > len(finding.places))
         self._say(label, f"{finding.num:,} x {finding.kind}: {finding.message}{f' ({places})' if finding.places else ''}")
         self._say("", f"does: {finding.effect}", style="dim")
         self._say("", f"fix:  {finding.fix}", style="dim")
@@ -84,11 +85,18 @@ class ReportPrinter:
         shown = Text(visible(text), style=style)
         lines = [shown] if self._width is None else shown.wrap(self._console, max(self._width - LABEL, LABEL), overflow="fold")
         for place, line in enumerate(lines):
-            self._console.print(Text(f"{label if place == 0 else '':<{LABEL}}", style=_STYLES.get(label, "bold")) + line, soft_wrap=True)
+            name = f"{label if place == 0 else '':<{LABEL}}"
+            self._console.print(Text().append(name, style=_STYLES.get(label, "bold")).append_text(line), soft_wrap=True)
 
     def _table(self, table: Table) -> None:
         self._console.print()
         self._console.print(table, soft_wrap=self._width is None)
+
+
+def _places(places: Sequence[Source]) -> str:
+    """Places in order; one in the file of the place before it by its number alone."""
+    files = [None, *(place.file for place in places)]
+    return ", ".join(f":{place.number}" if place.file == file else str(place) for place, file in zip(places, files, strict=False))
 
 
 def _answers_line(answers: Mapping[str, Any]) -> str:
@@ -102,10 +110,14 @@ def _answers_line(answers: Mapping[str, Any]) -> str:
 
 def _repeats_line(repeats: Mapping[str, Any], noun: str) -> str:
     """How often rows and prompts repeat; by which method, where something is nearly the same."""
-    rows = f"{repeats['duplicates']:,} {noun}s repeat an earlier one, {repeats['near_duplicates']:,} nearly"
-    prompts = f"{repeats['repeated_prompts']:,} prompts repeat an earlier one, {repeats['near_repeated_prompts']:,} nearly"
-    method = f" ({repeats['method']})" if repeats["near_duplicates"] or repeats["near_repeated_prompts"] else ""
-    return f"{rows}; {repeats['opposite']:,} are contradicted; {prompts}{method}"
+    near, near_prompts = repeats["near_duplicates"], repeats["near_repeated_prompts"]
+    rows = f"{_counted(repeats['duplicates'], noun)} repeated, {near:,} nearly, {repeats['opposite']:,} contradicted"
+    prompts = f"{_counted(repeats['repeated_prompts'], 'prompt')} repeated, {near_prompts:,} nearly"
+    return f"{rows}; {prompts}" + (f" ({repeats['method']})" if near or near_prompts else "")
+
+
+def _counted(num: int, noun: str) -> str:
+    return f"{num:,} {noun}{'s' * (num != 1)}"
 
 
 def _token_table(tokens: Mapping[str, Any]) -> Table:
@@ -122,18 +134,18 @@ def _token_table(tokens: Mapping[str, Any]) -> Table:
 
 def _limit_table(max_lengths: Mapping[str, Any]) -> Table:
     """What each max_length would leave out or cut."""
-    table = _plain_table("max_length", "rows over", "no room", "answers cut", "identical", "tokens: drop", "cut")
+    table = _plain_table("max_length", "over", "no room", "cut", "same", "tokens left", "if cut", "")
     for limit in max_lengths["limits"]:
         marks = [word for word in ("suggested", "in_use") if max_lengths[word] == limit["max_length"]]
-        names = ("rows_over", "prompts_over", "answers_cut", "identical", "tokens_drop", "tokens_cut")
-        table.add_row(" ".join([f"{limit['max_length']:,}", *marks]).replace("_", " "), *(f"{limit[name]:,}" for name in names))
+        names = ("max_length", "rows_over", "prompts_over", "answers_cut", "identical", "tokens_drop", "tokens_cut")
+        table.add_row(*(f"{limit[name]:,}" for name in names), " ".join(marks).replace("_", " "))
     return table
 
 
 def _suggestion(max_lengths: Mapping[str, Any]) -> str:
     """The suggested max_length and its rule."""
-    share = f"{100 * max_lengths['rows_whole_share']:.1f} %"
-    return f"suggested: --max-length {max_lengths['suggested']}, {max_lengths['rule']} (here {share})"
+    share = f"{100 * max_lengths['rows_whole_share']:.1f}".removesuffix(".0")
+    return f"suggested: --max-length {max_lengths['suggested']} keeps {share} % of the rows whole (rule: {max_lengths['rule']})"
 
 
 def _plain_table(first: str, *others: str) -> Table:

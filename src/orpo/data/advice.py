@@ -35,7 +35,7 @@ DROPPED = {
     "empty-answer": Advice("an empty answer has no tokens to learn, so the row is left out", "fill it in, or remove the row"),
     "too-long": Advice(
         "the row is left out, so the model learns from short rows alone",
-        "raise max_length (see its table), or use --overlong cut-completion",
+        "raise max_length (the table of max_length says what that costs), or use --overlong cut-completion",
     ),
     "prompt-too-long": Advice("no room is left for an answer, so the row is left out", "raise max_length, or shorten the prompt"),
     "prompt-without-token": Advice(

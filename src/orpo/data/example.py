@@ -25,14 +25,14 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Hashes:
-    """64 bits each: of the prompt; of prompt, answers in order, and labels; and `mirror`, the whole of an example that says the opposite.
+    """64 bits each: of the prompt, of what is said of its answers, and of the opposite.
 
     The opposite of answers in an order are the same answers in reversed order; that of a single labelled answer is its other label.
     """
 
     prompt: int
-    whole: int
-    mirror: int
+    said: int
+    opposite: int
 
 
 def as_example(record: Record, reads: Reads = "pairs") -> Example:
@@ -50,12 +50,13 @@ def hashes(example: Example) -> Hashes:
     prompt = _hash(_as_bytes(example.prompt))
     answers = [_hash(_as_bytes(part)) for part in example.completions]
     labels = bytes(example.labels)
-    whole = _hash(prompt + b"".join(answers) + labels)
-    if len(answers) > 1:
-        mirror = _hash(prompt + b"".join(reversed(answers)) + labels)
+    if len(answers) == 1:
+        said, opposite = (_hash(answers[0] + marks) for marks in (labels, bytes(not label for label in example.labels)))
+    elif len(answers) == 2 and not labels:
+        said, opposite = answers
     else:
-        mirror = _hash(prompt + b"".join(answers) + bytes(not label for label in example.labels))
-    return Hashes(*map(_number, (prompt, whole, mirror)))
+        said, opposite = (_hash(b"".join(parts) + labels) for parts in (answers, answers[::-1]))
+    return Hashes(_number(prompt), _number(said), _number(opposite))
 
 
 def group_hash(example: Example) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from orpo.data.sketches import EMPTY, MAX_CHARACTERS, NUM_BINS, WINDOW_BYTES, SketchFile
+from orpo.data.sketches import EMPTY, EMPTY_BAND, MAX_CHARACTERS, NUM_BINS, WINDOW_BYTES, SketchFile
 
 ALIKE = 0.7
 """Texts are nearly the same when they have this share of their windows in common."""
@@ -19,8 +19,7 @@ METHOD = (
     f"{MAX_CHARACTERS:,} characters; nearly the same: {ALIKE:.0%} of the windows in common, of texts of {LEAST_BINS} words or more"
 )
 _FEWEST_BINS = ALIKE * LEAST_BINS
-_EMPTY_BAND = np.uint32(0xFFFFFFFF)
-_AT_ONCE = 1 << 14
+_AT_ONCE = 1 << 9
 
 Marks = NDArray[np.bool_]
 Rows = NDArray[np.int64]
@@ -48,10 +47,14 @@ def likeness(sketches: SketchFile, prompts: Hashes, wholes: Hashes) -> Likeness:
     found = Likeness(np.zeros(len(prompts), dtype=bool), np.zeros(len(prompts), dtype=bool))
     is_new = first_of_equals(wholes)
     for half in (0, 1):
-        rows = np.flatnonzero(is_new & (sketches.num_bins(half) >= _FEWEST_BINS))
+        num_bins = sketches.num_bins(half)
+        rows = np.flatnonzero(is_new & (num_bins >= _FEWEST_BINS))
         for bands in (bands for quarter in range(4) for bands in sketches.bands(half, quarter)):
             for earlier, later in _in_one_bucket(rows, bands[rows]):
-                _mark(found, sketches, prompts, earlier, later)
+                # Bins in common are at most those of the shorter text, bins in either at least those of the longer one.
+                fewer, more = np.minimum(num_bins[earlier], num_bins[later]), np.maximum(num_bins[earlier], num_bins[later])
+                may_be = fewer >= ALIKE * more
+                _mark(found, sketches, prompts, earlier[may_be], later[may_be])
     found.prompts[~first_of_equals(prompts)] = False
     return found
 
@@ -63,11 +66,19 @@ def near_prompts(trained: SketchFile, trained_rows: Rows, held_out: SketchFile, 
     for bands, wanted in _both_bands(trained, trained_rows, held_out, held_rows) if len(trained_rows) else ():
         buckets, first = np.unique(bands, return_index=True)
         bucket = np.minimum(np.searchsorted(buckets, wanted), len(buckets) - 1)
-        meets = np.flatnonzero(~found & (buckets[bucket] == wanted) & (wanted != _EMPTY_BAND))
+        meets = np.flatnonzero(~found & (buckets[bucket] == wanted) & (wanted != EMPTY_BAND))
         for begin in range(0, len(meets), _AT_ONCE):
             some = meets[begin : begin + _AT_ONCE]
             found[some] = _are_alike(trained.rows(trained_rows[first[bucket[some]]]), held_out.rows(held_rows[some]))[:, 0]
     return found
+
+
+def stand_in(hashes: Hashes, others: Hashes) -> Marks:
+    """Whether each of `hashes` is among `others`: np.isin in a quarter of its memory."""
+    if not len(others):
+        return np.zeros(len(hashes), dtype=bool)
+    ordered = np.sort(others)
+    return np.asarray(ordered[np.minimum(np.searchsorted(ordered, hashes), len(ordered) - 1)] == hashes)
 
 
 def _both_bands(trained: SketchFile, trained_rows: Rows, held_out: SketchFile, held_rows: Rows) -> Iterator[tuple[Band, Band]]:
@@ -84,12 +95,15 @@ def first_of_equals(hashes: Hashes) -> Marks:
 
 
 def _in_one_bucket(rows: Rows, bands: Band) -> Iterator[tuple[Rows, Rows]]:
-    """The first row of each bucket with each of its others, (earlier, later), some thousand at once; empty bins make no bucket."""
-    # One sort of (band, place in `rows`) as a number: several times faster than a stable argsort.
-    ordered = np.sort(bands.astype(np.uint64) << np.uint64(32) | np.arange(len(bands), dtype=np.uint64))
-    buckets, places = (ordered >> np.uint64(32)).astype(np.uint32), ordered.astype(np.uint32)
+    """The first row of each bucket with each of its others, (earlier, later), some hundred at once; empty bins make no bucket."""
+    # One sort of band and place as a number: several times faster than a stable argsort, and its halves are views.
+    ordered = bands.astype(np.uint64)
+    ordered <<= np.uint64(32)
+    ordered |= np.arange(len(bands), dtype=np.uint64)
+    ordered.sort()
+    places, buckets = ordered.view("<u4")[::2], ordered.view("<u4")[1::2]
     is_first = np.append(True, buckets[1:] != buckets[:-1])[: len(buckets)]
-    is_later = np.flatnonzero(~is_first & (buckets != _EMPTY_BAND))
+    is_later = np.flatnonzero(~is_first & (buckets != EMPTY_BAND))
     starts = np.flatnonzero(is_first)
     firsts = starts[np.searchsorted(starts, is_later, side="right") - 1]
     for begin in range(0, len(is_later), _AT_ONCE):

@@ -37,10 +37,10 @@ class FullLengths:
         return len(self._prompts)
 
     def table(self, *, max_length: int | None, max_positions: int | None) -> dict[str, Any]:
-        """What a report has: `limits`, a list of what each max_length does; the `suggested` one with its `rule`, and the one `in_use`, or None.
+        """What a report has: `limits`, a list of what each max_length does; the `suggested` one, its `rule`; the one `in_use`, or None.
 
-        Empty for no examples. A row is a prompt with its longest answer. Of limits that keep every row whole the smallest alone is listed, beside the limit in use
-        and the suggested one.
+        Empty for no examples. A row is a prompt with its longest answer. Of limits that keep every row whole the smallest alone is listed,
+        beside the limit in use and the suggested one.
         """
         if not len(self):
             return {}
@@ -96,8 +96,8 @@ def suggested_max_length(rows: Ints, max_positions: int | None) -> int:
 
 
 def _rule(max_positions: int | None) -> str:
-    at_most = "" if max_positions is None else f", at most the {max_positions:,} positions of the model"
-    return f"the smallest multiple of {STEP} that keeps {1 - 1 / ONE_OF:.0%} of the rows whole{at_most}"
+    at_most = "" if max_positions is None else f", at most the model's {max_positions:,} positions"
+    return f"the smallest multiple of {STEP} that keeps {100 - 100 // ONE_OF} % of the rows whole{at_most}"
 
 
 def _common(first: TokenIds, second: TokenIds) -> int:

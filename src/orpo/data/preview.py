@@ -37,8 +37,8 @@ def drawn(view: RowView, learned: Mapping[str, Learned], *, width: int | None = 
     Prompts are grey, better answers green, worse ones red. Text that is not the row's own stands in ⟦ ⟧, control tokens in it reversed; the
     same characters typed in data are escaped, as are control and bidirectional characters, which could change the terminal.
     """
-    text = Text(visible(str(view.source)), style="bold")
-    text.append("\n")
+    text = Text()
+    text.append(f"{visible(str(view.source))}\n", style="bold")
     if view.fate:
         text.append(f"left out  {visible(view.fate)}\n", style="bold yellow")
     for part in view.parts:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orpo.data.example import Example, hashes
-from orpo.data.likeness import first_of_equals, likeness, near_prompts
+from orpo.data.likeness import Hashes, first_of_equals, likeness, near_prompts, stand_in
 from orpo.data.sketches import SketchFile
 
 
@@ -17,34 +17,34 @@ class RowTraces:
     """Three 64-bit hashes of each example, about 26 bytes of memory a row, and a sketch of it in a temporary file."""
 
     def __init__(self) -> None:
-        self._prompts, self._wholes, self._mirrors = array("Q"), array("Q"), array("Q")
+        self._prompts, self._said, self._opposite = array("Q"), array("Q"), array("Q")
         self.sketches = SketchFile()
 
     def append(self, example: Example) -> None:
         """Notes an example. Raises StorageError when the disk is full."""
         found = hashes(example)
         self._prompts.append(found.prompt)
-        self._wholes.append(found.whole)
-        self._mirrors.append(found.mirror)
+        self._said.append(found.said)
+        self._opposite.append(found.opposite)
         self.sketches.append(example)
 
     def __len__(self) -> int:
         return len(self._prompts)
 
     @property
-    def prompts(self) -> NDArray[np.uint64]:
+    def prompts(self) -> Hashes:
         """A hash of each prompt."""
         return np.frombuffer(self._prompts, dtype=np.uint64)
 
     @property
-    def wholes(self) -> NDArray[np.uint64]:
-        """A hash of each prompt with its answers in order and their labels."""
-        return np.frombuffer(self._wholes, dtype=np.uint64)
+    def wholes(self) -> Hashes:
+        """A hash of each prompt with what is said of its answers."""
+        return _mixed(self.prompts, np.frombuffer(self._said, dtype=np.uint64), np.frombuffer(self._opposite, dtype=np.uint64))
 
     @property
-    def mirrors(self) -> NDArray[np.uint64]:
+    def mirrors(self) -> Hashes:
         """What `wholes` has where another row says the opposite of this one."""
-        return np.frombuffer(self._mirrors, dtype=np.uint64)
+        return _mixed(self.prompts, np.frombuffer(self._opposite, dtype=np.uint64), np.frombuffer(self._said, dtype=np.uint64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def repeats(traces: RowTraces) -> Repeats:
         near_duplicates=int(near.wholes.sum()),
         repeated_prompts=len(prompts) - int(first_of_equals(prompts).sum()),
         near_repeated_prompts=int(near.prompts.sum()),
-        opposite=int(np.isin(traces.mirrors, wholes).sum()),
+        opposite=int(stand_in(traces.mirrors, wholes).sum()),
     )
 
 
@@ -89,6 +89,15 @@ def overlap(
     """How many held-out examples have a prompt that is also trained on. Rows None are all of them; both may come from one file."""
     trained_rows = np.arange(len(trained)) if trained_rows is None else trained_rows
     held_rows = np.arange(len(held_out)) if held_rows is None else held_rows
-    is_same = np.isin(held_out.prompts[held_rows], trained.prompts[trained_rows])
+    is_same = stand_in(held_out.prompts[held_rows], trained.prompts[trained_rows])
     is_near = near_prompts(trained.sketches, trained_rows, held_out.sketches, held_rows)
     return Overlap(int(is_same.sum()), int((is_near & ~is_same).sum()))
+
+
+def _mixed(*parts: Hashes) -> Hashes:
+    """One hash of several, in which their order counts."""
+    mixed = np.zeros_like(parts[0])
+    for part in parts:
+        mixed = (mixed ^ part) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    return mixed

@@ -17,6 +17,7 @@ from orpo.runs.summary import RunData
 MAX_ENTRIES = 40
 MAX_COLUMNS = 10
 MAX_CELL = 120
+MAX_METHOD = 400
 MAX_TEXT = 12_000
 
 
@@ -35,34 +36,100 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[Child]], *, name: str, c
 
 
 def data_section(report: Mapping[str, Any]) -> Html:
-    """What the data check found: rows, pairs, problems by kind, token statistics, the template."""
+    """What the data check found: rows, problems by kind with what they do, lengths, repeats, token statistics, what limits would cost."""
     entries: list[tuple[Child, Child]] = []
-    for key in ("shape", "rows", "pairs", "trained_on", "held_out", "held_out_prompts_also_trained_on", "template"):
+    for key in ("shape", "rows", "pairs", "trained_on", "held_out", *_OVERLAP, "template"):
         if report.get(key) is not None:
             entries.append((key.replace("_", " "), _value(report[key])))
     errors = report.get("errors")
     num_errors = report.get("num_errors", len(errors) if isinstance(errors, list) else errors)
     entries += [("errors", _value(num_errors))] if num_errors is not None else []
-    problems = [
-        (kind, severity, _value(num)) for severity in ("dropped", "warnings") for kind, num in facts.mapping(report.get(severity)).items()
-    ]
-    parts: list[Html | None] = [pairs_list(entries)]
-    if problems:
-        rows = [(clipped(str(kind), 80), severity, num) for kind, severity, num in problems[:MAX_ENTRIES]]
-        parts.append(
-            table(
-                ("kind", "what was done", "rows"), [(kind, _DONE[severity], num) for kind, severity, num in rows], name="Problems by kind"
-            )
-        )
-        parts.append(_more(len(problems), "kinds"))
-    else:
-        parts.append(element("p", "No row was dropped or warned about.", class_="note"))
     held_out = facts.mapping(report.get("eval_data"))
-    more = [element("h3", "Held-out data"), data_section(held_out)] if held_out else []
-    return join([*parts, _tokens(facts.mapping(report.get("tokens"))), *more])
+    return join(
+        [
+            pairs_list(entries),
+            _problems(report),
+            _figures(facts.mapping(report.get("lengths")), _LENGTHS),
+            _figures(facts.mapping(report.get("repeats")), _REPEATS),
+            _method(facts.mapping(report.get("repeats")).get("method")),
+            _tokens(facts.mapping(report.get("tokens"))),
+            _limits(facts.mapping(report.get("max_lengths"))),
+            *([element("h3", "Held-out data"), data_section(held_out)] if held_out else []),
+        ]
+    )
 
 
+_OVERLAP = ("held_out_prompts_also_trained_on", "held_out_prompts_nearly_trained_on")
 _DONE = {"dropped": "dropped and counted", "warnings": "kept, with a warning"}
+_SEVERITIES = {"dropped": "dropped", "warnings": "warning"}
+
+
+def _problems(report: Mapping[str, Any]) -> Html:
+    """Rows dropped or warned about, by kind; what each kind does to training and what to do, where the report says it."""
+    advice = {
+        (finding.get("severity"), finding.get("kind")): finding for finding in map(facts.mapping, facts.sequence(report.get("findings")))
+    }
+    rows: list[tuple[Child, ...]] = []
+    for severity, done in _DONE.items():
+        for kind, num in facts.mapping(report.get(severity)).items():
+            finding = advice.get((_SEVERITIES[severity], kind), {})
+            said = (clipped(str(finding.get(key, "")), MAX_CELL) for key in ("effect", "fix"))
+            rows.append((clipped(str(kind), 80), done, _value(num), *said))
+    if not rows:
+        return element("p", "No row was dropped or warned about.", class_="note")
+    heads = ("kind", "what was done", "rows", "what it does to training", "what to do")
+    width = len(heads) if advice else 3
+    return join([table(heads[:width], (row[:width] for row in rows[:MAX_ENTRIES]), name="Problems by kind"), _more(len(rows), "kinds")])
+
+
+_LENGTHS = {
+    "longer_share": "share of pairs of unequal length in which chosen is the longer one",
+    "longer_share_low": "its 95\u202f% interval, from",
+    "longer_share_high": "to",
+    "mean_chosen": "mean length of chosen",
+    "mean_rejected": "mean length of rejected",
+    "unit": "lengths are in",
+}
+_REPEATS = {
+    "duplicates": "rows that repeat an earlier one",
+    "near_duplicates": "rows that nearly do",
+    "opposite": "rows that another one contradicts",
+    "repeated_prompts": "prompts that repeat an earlier one",
+    "near_repeated_prompts": "prompts that nearly do",
+}
+_LIMITS = {
+    "max_length": "max_length",
+    "rows_over": "rows over it",
+    "prompts_over": "without room for an answer",
+    "answers_cut": "answers cut",
+    "identical": "made identical by the cut",
+    "tokens_drop": "tokens left, rows dropped",
+    "tokens_cut": "tokens left, answers cut",
+}
+
+
+def _figures(figures: Mapping[str, Any], names: Mapping[str, str]) -> Html | None:
+    """A list of the figures that have a name and a value, in the order of the names."""
+    entries: list[tuple[Child, Child]] = [(name, _value(figures[key])) for key, name in names.items() if figures.get(key) is not None]
+    return pairs_list(entries) if entries else None
+
+
+def _method(method: object) -> Html | None:
+    return element("p", f"Nearly: {clipped(str(method), MAX_METHOD)}.", class_="note") if method else None
+
+
+def _limits(max_lengths: Mapping[str, Any]) -> Html | None:
+    """What each max_length would leave out or cut, and the suggested one with its rule."""
+    limits = [facts.mapping(limit) for limit in facts.sequence(max_lengths.get("limits"))]
+    if not limits:
+        return None
+    rows = [tuple(_value(limit.get(key)) for key in _LIMITS) for limit in limits[:MAX_ENTRIES]]
+    suggested, share = as_number(max_lengths.get("suggested")), as_number(max_lengths.get("rows_whole_share"))
+    said = None
+    if suggested is not None and share is not None:
+        kept = join([datum(suggested, count(suggested)), " keeps ", datum(share, percent(share)), " of the rows whole. Rule: "])
+        said = element("p", "Suggested max_length: ", kept, f"{clipped(str(max_lengths.get('rule', '')), MAX_CELL)}.", class_="note")
+    return join([table(tuple(_LIMITS.values()), rows, name="What each max_length would cost"), said])
 
 
 def _tokens(tokens: Mapping[str, Any]) -> Html | None:
