@@ -57,9 +57,9 @@ def test_prompt_chosen_and_rejected_have_their_colours_and_control_tokens_are_re
 
 
 def test_the_end_of_a_plain_answer_and_spaces_at_its_edges_are_seen(byte_tokenizer, text_pair):
-    text = shown(text_pair("What? ", " Paris  ", "the\tsea \n x"), byte_tokenizer)
+    text = shown(text_pair("What?", " Paris  ", "the\tsea \n x"), byte_tokenizer)
     lines = text.plain.splitlines()
-    assert "   │ ⟦<s>⟧What?␣" in lines
+    assert "   │ ⟦<s>⟧What?" in lines
     assert "N+ │ ␣Paris␣␣⟦</s>⟧" in lines
     assert [line for line in lines if line.startswith(" - ")] == [" - │ the→   sea␣↵", " - │  x⟦</s>⟧"]
 

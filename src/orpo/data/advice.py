@@ -68,7 +68,8 @@ WARNINGS = {
         "balance or re-judge the pairs of most unequal length; watch the length of replies",
     ),
     "special-token-text": Advice(
-        "the text is learnt letter by letter and does not end a turn", "take it out where it came from a template that was applied before"
+        "the text is learnt as plain text and does not end a turn",
+        "take it out where it came from a template that was applied before",
     ),
     "joined-words": Advice("the model learns to go on inside a word", "begin the answers with a space, or end the prompts with one"),
     "control-characters": Advice("the model learns to write characters that nobody sees", "clean the text"),

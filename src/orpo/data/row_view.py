@@ -21,7 +21,7 @@ Origin = Literal["own", "template", "control"]
 """The row's own text; text of the template; a control token, which the template or the tokenizer put there."""
 
 _NOTES = {
-    SPECIAL_TOKEN_TEXT: "the row's own text holds that of a control token: it is encoded letter by letter and controls nothing",
+    SPECIAL_TOKEN_TEXT: "the row's own text holds that of a control token: it is encoded as plain text and controls nothing",
     BOUNDARY_MERGED: "a token spans the end of the prompt: it belongs to the answers",
 }
 _TEMPLATE_UNKNOWN = "the template changes the turns, so its text is not told from theirs here"

@@ -14,7 +14,7 @@ from orpo.engine.memory import MemoryNeed
 from orpo.engine.memory_free import free_bytes
 from orpo.engine.precision import choose_precision
 from orpo.pipeline.fitting import Remedy, Wanted, part_lengths, remedies, row_lengths, run_need, settled, unshared, usable
-from orpo.pipeline.run_data import checked_data, say_data, split_pairs, split_report, store_and_template
+from orpo.pipeline.run_data import Limits, checked_data, say_data, split_pairs, split_report, store_and_template
 from orpo.training import models
 from orpo.training.assemble import plan
 from orpo.training.config import ResolvedConfig
@@ -105,10 +105,11 @@ def run_plan(resolved: ResolvedConfig, *, free: int | None = None) -> RunPlan:
     if config.use_peft:
         models.check_lora_targets(str(config.model), config.lora_target_modules)
     max_length = models.effective_max_length(config.max_length, shape, is_explicit=resolved.origins["max_length"] != "default")
-    data = checked_data(config, config.data, tokenizer, max_length=max_length)
+    limits = Limits(max_length, shape.max_positions)
+    data = checked_data(config, config.data, tokenizer, limits=limits)
     store, template = store_and_template(data)
     models.check_tokenizer(tokenizer, shape, str(config.model), num_new=len(template.new_tokens))
-    held = checked_data(config, config.eval_data, tokenizer, max_length=max_length, template=template) if config.eval_data else None
+    held = checked_data(config, config.eval_data, tokenizer, limits=limits, template=template) if config.eval_data else None
     part, held_out = split_pairs(config, data, held)
     parts = part_lengths(store.lengths, part.indices)
     steps = plan(config, parts.sum(axis=1).tolist())

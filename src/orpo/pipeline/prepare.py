@@ -21,7 +21,7 @@ from orpo.engine.precision import Precision, choose_precision
 from orpo.engine.views import viewed
 from orpo.objectives import catalogue
 from orpo.pipeline.fitting import Wanted, advice_after_failure, part_lengths, settled, unshared, warning_text
-from orpo.pipeline.run_data import checked_data, is_scored, reads_of, say_data, split_pairs, split_report, store_and_template
+from orpo.pipeline.run_data import Limits, checked_data, is_scored, reads_of, say_data, split_pairs, split_report, store_and_template
 from orpo.training import models
 from orpo.training.assemble import Plan, enable_checkpointing, plan
 from orpo.training.beside import Objective
@@ -118,8 +118,9 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
     max_length = models.effective_max_length(config.max_length, shape, is_explicit=resolved.origins["max_length"] != "default")
     if max_length < config.max_length:
         say(f"note         max_length is {max_length:,}: this model has no more positions")
-    data = checked_data(config, config.data, tokenizer, max_length=max_length)
-    held = checked_data(config, config.eval_data, tokenizer, max_length=max_length, template=data.template) if config.eval_data else None
+    limits = Limits(max_length, shape.max_positions)
+    data = checked_data(config, config.data, tokenizer, limits=limits)
+    held = checked_data(config, config.eval_data, tokenizer, limits=limits, template=data.template) if config.eval_data else None
     store, template = store_and_template(data)
     for note in models.check_tokenizer(tokenizer, shape, str(config.model), num_new=len(template.new_tokens)):
         say(f"note         {note}")

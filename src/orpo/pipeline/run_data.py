@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -28,8 +29,21 @@ OVERLAP_SAID = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The longest row that is trained on, and that the model could take, in tokens; None where it has no end."""
+
+    max_length: int
+    max_positions: int | None
+
+
 def checked_data(
-    config: TrainConfig, paths: Sequence[str], tokenizer: Any, *, max_length: int, template: Template | None = None
+    config: TrainConfig,
+    paths: Sequence[str],
+    tokenizer: Any,
+    *,
+    limits: Limits,
+    template: Template | None = None,
 ) -> CheckedData:
     """All rows of `paths` checked and tokenized in one pass, by `template` where one is resolved. Raises DataError naming file and line."""
     data = check_data(
@@ -37,11 +51,12 @@ def checked_data(
         tokenizer=tokenizer,
         template=template or config.template,
         columns=parse_columns(config.columns) if config.columns else None,
-        max_length=max_length,
+        max_length=limits.max_length,
         overlong=cast(Overlong, config.overlong),
         max_bad_rows=config.max_bad_rows,
         pair_labelled=config.pair_labelled,
         reads=reads_of(config.objective),
+        max_positions=limits.max_positions,
     )
     data.raise_if_errors()
     return data
@@ -108,9 +123,8 @@ def say_data(report: Mapping[str, Any], data: CheckedData, say: Say) -> None:
     say(f"template     {template.description}")
     for note in template.notes:
         say(f"note         {note}")
-    for severity in ("dropped", "warnings"):
-        for kind, num in report[severity].items():
-            say(f"{'dropped' if severity == 'dropped' else 'warning':<13}{num:,} x {kind}")
+    for finding in report["findings"]:
+        say(f"{finding['severity']:<13}{finding['num']:,} x {finding['kind']}: {finding['effect']}")
     for key, said in OVERLAP_SAID.items():
         if report.get(key):
             say(f"warning      {report[key]:,} {said}")
