@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check soak format clean
+.PHONY: demo test check soak evidence format clean
 
 demo: .venv/runtime
 	$(BIN)/orpo demo
@@ -19,6 +19,10 @@ check: .venv/development
 
 soak: .venv/development
 	$(BIN)/python -m pytest -m soak -n 0 -s --durations=0
+
+# Runs what is not recorded yet and writes docs/evidence.md. ONLY=weights: one experiment anew; FRESH=1: everything anew, about two hours.
+evidence: .venv/runtime
+	$(BIN)/python -m evidence $(if $(ONLY),--only $(ONLY)) $(if $(FRESH),--fresh)
 
 format: .venv/development
 	$(BIN)/ruff check --fix .

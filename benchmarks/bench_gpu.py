@@ -14,7 +14,7 @@ import argparse
 from orpo.errors import ConfigError
 from rounds import one_after_another
 from step_bench import compare
-from step_options import comparison, ends_well, publish, step_parser
+from step_options import add_nll_over, comparison, ends_well, publish, step_parser
 
 
 def _checked_device(options: argparse.Namespace) -> str:
@@ -30,12 +30,13 @@ def main() -> None:
     """The command."""
     about = __doc__ or ""
     parser = step_parser(about, shape="1b", data="ultrafeedback-like", contenders="orpo,trl,trl-mb1,trl-liger")
+    add_nll_over(parser)
     parser.set_defaults(steps_per_round=5)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu is for a try at --shape tiny")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="float32 shows that the losses are equal")
     options = parser.parse_args()
     device = _checked_device(options)
-    wanted = comparison(options, dtype=options.dtype, device=device)
+    wanted = comparison(options, dtype=options.dtype, device=device, nll_over=options.nll_over)
     result = compare(wanted, take=one_after_another)
     title = f"One optimizer step of {options.pairs_per_step} pairs, {options.shape}, {options.data}, {options.dtype}, {device}"
     publish(result, options, what="gpu", title=title)

@@ -1,10 +1,12 @@
-"""A training step of ours against one of TRL's ORPOTrainer: time, memory, and the share of what the machine can do.
+"""A training step of ours against one of TRL's: time, memory, and the share of what the machine can do.
 
 python benchmarks/bench_step.py --data hh --contenders orpo,trl,trl-mb1,trl-grouped,orpo-grouped --out benchmarks/results/DATE-step.json
 python benchmarks/bench_step.py --sweep prompt-share --out benchmarks/results/DATE-prompt-share.json
+python benchmarks/bench_step.py --objective dpo --reference live --data hh --longest-row 400 --dtype bfloat16
 
 Contenders: orpo, orpo-tokensN (a token budget), trl, trl-mbN (N pairs at once, accumulated), trl-liger; -grouped after any of them
-measures along an epoch in length-grouped order. Each runs in a process of its own; rounds take turns.
+measures along an epoch in length-grouped order. With another --objective our side is called ours. Each runs in a process of its own;
+rounds take turns. All rivals of ORPO in one table: bench_rivals.py.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from model_shapes import SHAPES
+from orpo.errors import ConfigError
 from pair_data import LENGTHS, NUM_RANDOM_PAIRS, load_pairs, random_batches, random_pairs
+from rivals import OPTIONS, READ_REFERENCE, REFERENCES, case_name
 from step_bench import Comparison, compare, result_file
-from step_options import comparison, ends_well, publish, step_parser
+from step_options import add_nll_over, comparison, ends_well, publish, rival_comparison, step_parser
 from step_table import show
 
 MICRO_BATCHES = (1, 2, 4, 8)
@@ -39,7 +43,7 @@ class Point:
 
 def sweep_points(options: argparse.Namespace) -> Iterator[Point]:
     """The points of --sweep, on random pairs."""
-    base = comparison(options, dtype=options.dtype, device="cpu", pairs=())
+    base = comparison(options, dtype=options.dtype, device="cpu", nll_over=options.nll_over, pairs=())
     if options.sweep == "micro-batch":
         yield from _micro_batch_points(base, options)
         return
@@ -86,24 +90,43 @@ def sweep(options: argparse.Namespace) -> dict[str, Any]:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = step_parser(__doc__ or "", shape="135m", data="hh", contenders="orpo,trl")
+    add_nll_over(made)
     made.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of matrix products, on both sides")
     made.add_argument("--sweep", choices=("micro-batch", "prompt-share"), help="a curve over random pairs in place of one table")
+    made.add_argument("--objective", choices=("orpo", *OPTIONS), default="orpo", help="what is trained (default orpo)")
+    made.add_argument("--reference", choices=REFERENCES, help="of dpo, ipo, kto: a frozen copy (default), or log-probs made before")
     return made
+
+
+def asked(options: argparse.Namespace) -> Comparison:
+    """What is compared in one table. Raises ConfigError for an option that the objective does not have."""
+    objective = options.objective
+    if options.reference and objective not in READ_REFERENCE:
+        raise ConfigError(f"--reference is {options.reference}, but {objective} reads no reference", expected=", ".join(READ_REFERENCE))
+    if objective == "orpo":
+        return comparison(options, dtype=options.dtype, device="cpu", nll_over=options.nll_over)
+    for name in ("nll_over", "sweep"):
+        if getattr(options, name) != parser().get_default(name):
+            raise ConfigError(f"--{name.replace('_', '-')} is of ORPO alone, and --objective is {objective}", fix="leave one of them out")
+    if options.contenders == parser().get_default("contenders"):
+        options.contenders = "ours,trl"
+    return rival_comparison(options, objective, (options.reference or REFERENCES[0]) if objective in READ_REFERENCE else "")
 
 
 def main() -> None:
     """The command."""
     options = parser().parse_args()
-    if options.sweep:
-        if options.contenders == parser().get_default("contenders"):
-            options.contenders = "orpo,trl"
+    if options.sweep and options.objective == "orpo":
         result = sweep(options)
         if options.out:
             print(f"written: {result_file(options.out, 'step-sweep', result)}")
         return
     layers = options.layers or SHAPES[options.shape].layers
-    result = compare(comparison(options, dtype=options.dtype, device="cpu"))
+    wanted = asked(options)
+    result = compare(wanted)
     title = f"One optimizer step of {options.pairs_per_step} pairs, {options.shape} ({layers} layers), {options.data}, {options.dtype}, CPU"
+    if options.objective != "orpo":
+        title = f"{case_name(wanted.objective, wanted.reference)}: {title}"
     publish(result, options, what="step", title=title)
 
 

@@ -23,21 +23,22 @@ class Work:
     flops: int
 
 
-def step_work(shape: ModelShape, pairs: Sequence[TokenizedExample], *, nll_over: str, checkpointing: bool) -> Work:
+def step_work(shape: ModelShape, pairs: Sequence[TokenizedExample], *, nll_over: str, checkpointing: bool, extra_forwards: int = 0) -> Work:
     """What a step over `pairs` has to compute:
 
         6 N S + 6 V H S_h       S distinct tokens, S_h rows of the head; forward 2, backward 4
         8 N S                   the body, with its activations computed again
         4 N S + 4 V H S_h       with frozen weights (LoRA; the adapters' own products, about 1 %, are left out)
+        2 N S + 2 V H S_h       for each of `extra_forwards` over as many tokens: of a reference, or for a baseline
 
-    S_h is C + R where the likelihood covers the completion, and P - 1 + C + R (each predicted token once) with the prompt. Attention's
-    own products are not counted, nor anything that is not a product.
+    S_h is C + R where `nll_over` is completion, P - 1 + C + R (each predicted token once) where it is prompt+completion, and 0 where it is
+    nothing: a reward model has no head over the vocabulary. Attention's own products are not counted, nor anything that is not a product.
     """
     tokens = sum(pair.num_tokens for pair in pairs)
-    rows = sum(sum(map(len, pair.completions)) for pair in pairs)
+    rows = 0 if nll_over == "nothing" else sum(sum(map(len, pair.completions)) for pair in pairs)
     if nll_over == "prompt+completion":
         rows += sum(len(pair.prompt_ids) - 1 for pair in pairs)
-    passes = 4 if shape.lora else 6
+    passes = (4 if shape.lora else 6) + 2 * extra_forwards
     body = (passes + 2 * checkpointing) * shape.body_parameters * tokens
     return Work(tokens, rows, body + passes * shape.vocabulary * shape.hidden * rows)
 

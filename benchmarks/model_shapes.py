@@ -47,12 +47,38 @@ SHAPES = {
 """135m is SmolLM2 135M, 1b Llama 3.2 1B, 8b Llama 3.1 8B."""
 
 
+PAD_ID = 2
+"""The token that a reward model takes for padding: no text has it as its last one."""
+
+
 def build_body(shape: ModelShape, *, seed: int, device: str, dtype: str, positions: int) -> Any:
     """A causal language model of `shape` on `device`. Trained weights are float32, frozen ones (LoRA) are in `dtype`, as in a run."""
-    import torch
     import transformers
 
-    config = transformers.LlamaConfig(
+    config = _config(shape, positions=positions)
+    body = _random(transformers.AutoModelForCausalLM, config, dtype if shape.lora else "float32", seed=seed, device=device)
+    return _with_adapters(body) if shape.lora else body
+
+
+def build_scorer(shape: ModelShape, *, seed: int, device: str, positions: int) -> Any:
+    """A reward model of `shape` on `device`, float32: a scalar head in place of the vocabulary, its scores about as large as 1.
+
+    Those of a new head are near 0, where the loss is ln 2 whatever they are.
+    """
+    import transformers
+
+    assert not shape.lora, "a reward model is trained whole here"
+    config = _config(shape, positions=positions, num_labels=1, pad_token_id=PAD_ID)
+    body = _random(transformers.AutoModelForSequenceClassification, config, "float32", seed=seed, device=device)
+    body.score.weight.data.mul_(shape.hidden**-0.5 / config.initializer_range)
+    return body
+
+
+def _config(shape: ModelShape, *, positions: int, **more: Any) -> Any:
+    import transformers
+
+    settings: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": None, **more}
+    return transformers.LlamaConfig(
         vocab_size=shape.vocabulary,
         hidden_size=shape.hidden,
         intermediate_size=shape.intermediate,
@@ -62,15 +88,18 @@ def build_body(shape: ModelShape, *, seed: int, device: str, dtype: str, positio
         head_dim=shape.head_dim,
         max_position_embeddings=max(positions, 2048),
         tie_word_embeddings=shape.tied,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=None,
+        **settings,
     )
-    config.dtype = getattr(torch, dtype) if shape.lora else torch.float32
+
+
+def _random(auto: Any, config: Any, dtype: str, *, seed: int, device: str) -> Any:
+    """A model of `config` as `auto` makes it, its weights drawn from `seed`."""
+    import torch
+
+    config.dtype = getattr(torch, dtype)
     torch.manual_seed(seed)
     with torch.device(device):
-        body = transformers.AutoModelForCausalLM.from_config(config, dtype=config.dtype)
-    return _with_adapters(body) if shape.lora else body
+        return auto.from_config(config, dtype=config.dtype)
 
 
 def _with_adapters(body: Any) -> Any:

@@ -16,10 +16,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from contenders import Contender, Setup, import_trainer, orpo_first_loss, orpo_trainer, trl_trainer
+from contenders import Contender, Setup, orpo_first_loss, orpo_trainer
 from gemm_floor import product_rates
-from model_shapes import build_body
+from model_shapes import build_body, build_scorer
 from pair_data import longest_row
+from rivals import our_rival, trl_rival
+from trl_peers import import_trainer, trl_trainer
 
 
 class ContenderFailed(Exception):
@@ -34,7 +36,8 @@ class OutOfMemory(ContenderFailed):
 class Round:
     """One round of one contender: seconds of its steps, their losses, and the peak memory of its process so far, in GiB.
 
-    Of ours also the engine's path; over the completion alone, `trl_loss` is what would have been the first loss under preset trl.
+    Of ours also the engine's path; over the completion alone, `trl_loss` is what would have been the first loss under preset trl. Where
+    reference log-probs are precomputed, `reference_seconds` is how long the pass over all steps took.
     """
 
     seconds: float
@@ -43,6 +46,7 @@ class Round:
     before_model_gib: float
     trl_loss: float | None = None
     path: str = ""
+    reference_seconds: float | None = None
 
 
 class Process:
@@ -113,22 +117,31 @@ def train_in_rounds(pipe: Connection, which: Contender, setup: Setup) -> None:
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
-    import_trainer(which)
+    import_trainer(which, setup.objective)
     before = resident_peak_gib()
-    positions = longest_row(setup.steps.pairs) + 2
-    body = build_body(setup.shape, seed=setup.seed, device=setup.device, dtype=setup.dtype, positions=positions)
+    where = {"seed": setup.seed, "device": setup.device, "positions": longest_row(setup.steps.pairs) + 2}
+    is_scored = setup.objective == "reward"
+    body = build_scorer(setup.shape, **where) if is_scored else build_body(setup.shape, dtype=setup.dtype, **where)
     with tempfile.TemporaryDirectory(prefix="orpo-bench-") as folder:
-        build = orpo_trainer if which.side == "orpo" else trl_trainer
-        trainer = build(body, which, setup, Path(folder))
-        gate = _gate(pipe, trainer, setup, is_ours=which.side == "orpo", before=before)
+        assert pipe.recv() == "go"  # precomputing a reference is timed, so it waits for its turn
+        trainer, reference_seconds = _built(body, which, setup, Path(folder))
+        gate = _gate(pipe, trainer, setup, is_ours=which.is_ours, before=before, reference_seconds=reference_seconds)
         trainer.add_callback(gate)
         trainer.train()
 
 
-def _gate(pipe: Connection, trainer: Any, setup: Setup, *, is_ours: bool, before: float) -> Any:
+def _built(body: Any, which: Contender, setup: Setup, folder: Path) -> tuple[Any, float | None]:
+    """The trainer of `which`, and how long a pass for reference log-probs took, where there was one."""
+    if setup.objective != "orpo":
+        return (our_rival if which.is_ours else trl_rival)(body, which, setup, folder)
+    return (orpo_trainer if which.is_ours else trl_trainer)(body, which, setup, folder), None
+
+
+def _gate(pipe: Connection, trainer: Any, setup: Setup, *, is_ours: bool, before: float, reference_seconds: float | None) -> Any:
     """A callback that holds the training loop until a round is asked for and times its steps, from step begin to step end.
 
-    The loop is transformers' own on both sides. Collation, logging and checkpoints lie outside of these two points on both sides.
+    The first round was asked for before the trainer was built. The loop is transformers' own on both sides. Collation, logging and
+    checkpoints lie outside of these two points on both sides.
     """
     import torch
     import transformers
@@ -149,10 +162,10 @@ def _gate(pipe: Connection, trainer: Any, setup: Setup, *, is_ours: bool, before
         num_done = 0
 
         def on_step_begin(self, *_: Any, **__: Any) -> None:
-            if self.num_done == 0 or (self.num_done >= setup.steps.warm_up and self._position == 0):
+            if self.num_done == 0 and is_ours and setup.objective == "orpo" and setup.nll_over == "completion":
+                self.trl_loss = orpo_first_loss(trainer, setup)
+            if self.num_done >= setup.steps.warm_up and self._position == 0:
                 assert pipe.recv() == "go"
-                if self.num_done == 0 and is_ours and setup.nll_over == "completion":
-                    self.trl_loss = orpo_first_loss(trainer, setup)
                 self.seconds = 0.0
                 losses.clear()
             _synchronize(setup.device)
@@ -165,8 +178,8 @@ def _gate(pipe: Connection, trainer: Any, setup: Setup, *, is_ours: bool, before
             if self.num_done < setup.steps.warm_up or self._position:
                 return
             peak = torch.cuda.max_memory_allocated() / 2**30 if setup.device == "cuda" else resident_peak_gib()
-            path = str(trainer.model.path) if is_ours else ""
-            pipe.send(Round(self.seconds, tuple(float(loss) for loss in losses), peak, before, self.trl_loss, path))
+            path = str(getattr(trainer.model, "engine", trainer.model).path) if is_ours else ""
+            pipe.send(Round(self.seconds, tuple(float(loss) for loss in losses), peak, before, self.trl_loss, path, reference_seconds))
 
         @property
         def _position(self) -> int:

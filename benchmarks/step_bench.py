@@ -10,22 +10,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from contenders import Contender, Setup, contender, trl_settings
+from contenders import Contender, Setup, contender
+from first_losses import first_losses
 from gemm_floor import product_shapes, step_work
 from model_shapes import ModelShape
 from orpo.core.tokens import TokenizedExample
 from orpo.training.assemble import AUTO_BUDGET
 from pair_data import Steps, grouped_batches, longest_row, plan_steps, random_batches
+from rivals import OPTIONS, extra_forwards, rival_facts
 from rounds import Round, interleaved, measure_products, train_in_rounds
+from trl_peers import trl_settings
 
-LOSS_TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}
-"""Nats between our first loss and TRL's. In bfloat16 each side rounds in its own order; equality is what the float32 run shows."""
 PRODUCTS = "matrix products"
+OURS = ("orpo", "ours")
+"""What the names of our side begin with."""
 Take = Callable[..., tuple[dict[str, list[Any]], dict[str, str]]]
-
-
-class LossesDiffer(Exception):
-    """Two contenders do not compute the same thing, so their speeds are not compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +45,13 @@ class Comparison:
     seed: int
     grouped_batches: int = 6
     num_left_out: int = 0
+    objective: str = "orpo"
+    reference: str = ""
 
 
 def compare(wanted: Comparison, *, take: Take = interleaved) -> dict[str, Any]:
     """Figures of every contender, by name, and of the floor. Raises LossesDiffer when ours and TRL's are not the same loss."""
-    chosen = {name: contender(name) for name in wanted.contenders}
+    chosen = {name: contender(name, objective=wanted.objective) for name in wanted.contenders}
     skipped = {name: which.missing for name, which in chosen.items() if which.missing}
     setups = {name: _setup(wanted, which) for name, which in chosen.items() if name not in skipped}
     products = product_shapes(wanted.shape, _micro_batch_tokens(wanted, setups))
@@ -60,10 +61,8 @@ def compare(wanted: Comparison, *, take: Take = interleaved) -> dict[str, Any]:
     measured = results.pop(PRODUCTS)
     rates = {name: max(taken[name] for taken in measured) for name in products}
     done = {name: rounds for name, rounds in results.items() if name not in failed}
-    losses = first_losses(chosen, done, dtype=wanted.dtype)
-    figures = {
-        name: figures_of(setups[name], rounds, max(rates.values()), is_ours=chosen[name].side == "orpo") for name, rounds in done.items()
-    }
+    losses = first_losses(chosen, done, dtype=wanted.dtype, objective=wanted.objective)
+    figures = {name: figures_of(setups[name], rounds, max(rates.values()), is_ours=chosen[name].is_ours) for name, rounds in done.items()}
     for name in figures:
         figures[name]["settings"] = _settings(chosen[name], setups[name], path=done[name][0].path)
     return {
@@ -93,6 +92,8 @@ def _setup(wanted: Comparison, which: Contender) -> Setup:
         seed=wanted.seed,
         steps=plan_steps(batches, rounds=wanted.rounds),
         tokens_per_micro_batch=wanted.tokens_per_micro_batch,
+        objective=wanted.objective,
+        reference=wanted.reference,
     )
 
 
@@ -104,29 +105,6 @@ def _micro_batch_tokens(wanted: Comparison, setups: Mapping[str, Setup]) -> int:
     return a_step if budget == "auto" else min(a_step, int(budget))
 
 
-def first_losses(chosen: Mapping[str, Contender], results: Mapping[str, Sequence[Round]], *, dtype: str) -> dict[str, Any]:
-    """The first loss of all who took a whole step at once, and the largest difference to ours. Raises LossesDiffer when it is too large.
-
-    Ours is that of the step itself, or where it covers the completion alone, that of a forward pass under preset trl. A step that TRL cuts
-    into micro-batches has another loss by design: it averages over the tokens of each micro-batch.
-    """
-    shown: dict[str, float] = {}
-    for name, rounds in results.items():
-        if chosen[name].micro_batch is None:
-            shown[name] = sum(rounds[0].losses) if rounds[0].trl_loss is None else rounds[0].trl_loss
-    differences: list[float] = []
-    for is_grouped in (False, True):
-        alike = {name: loss for name, loss in shown.items() if chosen[name].is_grouped == is_grouped}
-        mine = [loss for name, loss in alike.items() if chosen[name].side == "orpo"]
-        differences += [abs(loss - mine[0]) for name, loss in alike.items() if mine and chosen[name].side != "orpo"]
-    tolerance = LOSS_TOLERANCE[dtype]
-    if not all(difference <= tolerance for difference in differences):  # "not <=", so that nan is refused as well
-        told = ", ".join(f"{name} {loss:.6f}" for name, loss in shown.items())
-        raise LossesDiffer(f"on the first step the losses are {told}: {max(differences):.1e} apart, at most {tolerance:.0e} is allowed")
-    worst = max(differences, default=None)  # None: no peer took a whole step at once, so nothing was compared
-    return {"losses": shown, "largest_difference": worst, "tolerance": tolerance, "loss": "preset trl, initial weights"}
-
-
 def figures_of(setup: Setup, results: Sequence[Round], flops_per_second: float, *, is_ours: bool) -> dict[str, Any]:
     """Throughput, memory and share of the floor of one contender; the warm-up is not among the rounds that count."""
     steps, rounds = setup.steps, results[1:]
@@ -134,9 +112,10 @@ def figures_of(setup: Setup, results: Sequence[Round], flops_per_second: float, 
     median, total = statistics.median(seconds), sum(seconds)
     pairs = steps.measured_pairs
     num_steps = steps.steps_per_round * steps.rounds
-    # The peer's likelihood covers the prompt as well: that is useful work of its own.
-    nll_over = setup.nll_over if is_ours else "prompt+completion"
-    work = step_work(setup.shape, pairs, nll_over=nll_over, checkpointing=setup.checkpointing)
+    # The likelihood of TRL's ORPO covers the prompt as well: that is useful work of its own.
+    nll_over = setup.nll_over if is_ours or setup.objective != "orpo" else "prompt+completion"
+    extra = extra_forwards(setup.objective, setup.reference)
+    work = step_work(setup.shape, pairs, nll_over=nll_over, checkpointing=setup.checkpointing, extra_forwards=extra)
     peak, before = max(result.peak_gib for result in results), results[0].before_model_gib
     return {
         "seconds_per_step": {
@@ -156,6 +135,7 @@ def figures_of(setup: Setup, results: Sequence[Round], flops_per_second: float, 
         "head_rows": work.head_rows,
         "pairs": len(pairs),
         "padded_tokens": padded_tokens(steps),
+        **({"reference_seconds": results[0].reference_seconds} if setup.reference == "precomputed" else {}),
     }
 
 
@@ -171,7 +151,7 @@ def padded_tokens(steps: Steps) -> int:
 def ratios(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """For each of ours against each peer in the same order of data: how many times as fast, and which part of its memory."""
     found = {}
-    ours = [name for name in figures if name.startswith("orpo")]
+    ours = [name for name in figures if name.startswith(OURS)]
     for mine in ours:
         for peer in figures:
             if peer in ours or peer.endswith("-grouped") != mine.endswith("-grouped"):
@@ -186,17 +166,13 @@ def ratios(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, floa
 
 def _settings(which: Contender, setup: Setup, *, path: str) -> dict[str, Any]:
     """Every setting of the trainer of this contender that is not its default."""
-    if which.side != "orpo":
+    if not which.is_ours:
         return trl_settings(which, setup)
     asked = which.tokens or setup.tokens_per_micro_batch
     longest = max(pair.num_tokens for pair in setup.steps.pairs)
-    return {
-        "path": path,
-        "tokens_per_micro_batch": f"auto: {max(AUTO_BUDGET, longest)}" if asked == "auto" else asked,
-        "nll_over": setup.nll_over,
-        "nll_average": "token",
-        "optim": "adamw_torch_fused",
-    }
+    budget = f"auto: {max(AUTO_BUDGET, longest)}" if asked == "auto" else asked
+    loss = {"nll_over": setup.nll_over, "nll_average": "token"} if setup.objective == "orpo" else OPTIONS[setup.objective]
+    return {"path": path, "tokens_per_micro_batch": budget, **loss, "optim": "adamw_torch_fused"}
 
 
 def _equal(wanted: Comparison) -> dict[str, Any]:
@@ -208,14 +184,21 @@ def _equal(wanted: Comparison) -> dict[str, Any]:
         f"{wanted.num_left_out + len(wanted.pairs)} left out for their length",
         "a_step": "forward, backward, clipping to norm 1, fused AdamW, zero_grad, in the loop of transformers.Trainer",
         "outside_the_clock": "collation, logging, checkpoints, on both sides",
-        "likelihood": f"ours over the {wanted.nll_over}; TRL's over prompt and completion: it has no option for the completion alone, "
-        "and computes all logits of all rows in any case",
+        **(_likelihood(wanted.nll_over) if wanted.objective == "orpo" else rival_facts(wanted.objective, wanted.reference)),
         "checkpointing": wanted.checkpointing,
         "shape": wanted.shape.as_dict(),
         "pairs_per_step": wanted.pairs_per_step,
         "steps_per_round": wanted.steps_per_round,
         "rounds": f"{wanted.rounds}, each with pairs of its own, the same for all",
         "grouped_batches": wanted.grouped_batches,
+    }
+
+
+def _likelihood(nll_over: str) -> dict[str, str]:
+    """What the likelihood of each side covers."""
+    return {
+        "likelihood": f"ours over the {nll_over}; TRL's over prompt and completion: it has no option for the completion alone, "
+        "and computes all logits of all rows in any case"
     }
 
 

@@ -1,9 +1,10 @@
 """Make the built-in base model: its tokenizer, its pretraining on the mixed manners of the built-in world, and its files in the package.
 
-    python scripts/make_world_model.py [--steps 1400] [--seed 0] [--threads 2] [--out FOLDER]
+    python scripts/make_world_model.py [--steps 1400] [--width 160] [--layers 4] [--seed 0] [--threads 2] [--out FOLDER]
 
-Takes about 10 minutes on two cores with bf16 matrix units. Training stops half-way down the schedule of the learning rate, on purpose: the
-base then writes fluently and is still unsure, so that fine-tuning on one answer lifts its neighbours too, as it does in large models.
+Takes about 10 minutes on two cores with bf16 matrix units; another width or number of layers makes a smaller or larger sibling.
+Training stops half-way down the schedule of the learning rate, on purpose: the base then writes fluently and is still unsure, so that
+fine-tuning on one answer lifts its neighbours too, as it does in large models.
 The text is the same for the same seed everywhere; the weights are the same on the same machine and versions, and behave alike elsewhere.
 """
 
@@ -30,6 +31,7 @@ from orpo.data.world.draw import Draw
 END_OF_TEXT, TURN_START, TURN_END, PAD = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"
 CONTROL = [END_OF_TEXT, TURN_START, TURN_END, PAD]
 VOCABULARY = 1024
+HEAD_WIDTH = 32
 ROW_TOKENS = 160
 ROWS_PER_STEP = 24
 LEARNING_RATE = 3e-3
@@ -74,11 +76,13 @@ def make_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
-    """The untrained model, 1.4 million parameters."""
+def make_model(tokenizer: PreTrainedTokenizerFast, seed: int, *, width: int, layers: int) -> LlamaForCausalLM:
+    """The untrained model: 1.4 million parameters at width 160 with 4 layers. `width` is a multiple of 32, a head's own."""
     torch.manual_seed(seed)
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    shape = {"hidden_size": 160, "num_hidden_layers": 4, "num_attention_heads": 5, "num_key_value_heads": 5, "intermediate_size": 448}
+    heads, inner = width // HEAD_WIDTH, 16 * round(2.8 * width / 16)
+    shape = {"hidden_size": width, "num_hidden_layers": layers, "intermediate_size": inner}
+    shape |= {"num_attention_heads": heads, "num_key_value_heads": heads, "head_dim": HEAD_WIDTH}
     config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=512, tie_word_embeddings=True, **shape, **ids)
     model = LlamaForCausalLM(config)
     model.generation_config = GenerationConfig(max_new_tokens=64, do_sample=False, **ids)
@@ -154,13 +158,17 @@ def main() -> None:
     """Make and save the model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=1400)
+    parser.add_argument("--width", type=int, default=160, help=f"a multiple of {HEAD_WIDTH}")
+    parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=builtin_model_path())
     args = parser.parse_args()
+    if args.width < HEAD_WIDTH or args.width % HEAD_WIDTH:
+        parser.error(f"--width is {args.width}; a multiple of {HEAD_WIDTH} is expected")
     torch.set_num_threads(args.threads)
     tokenizer = make_tokenizer(args.seed)
-    model = make_model(tokenizer, args.seed)
+    model = make_model(tokenizer, args.seed, width=args.width, layers=args.layers)
     sys.stdout.write(json.dumps({"parameters": model.num_parameters(), "vocabulary": len(tokenizer)}) + "\n")
     pretrain(model, tokenizer, args.steps, args.seed + 1)
     save(model, tokenizer, args.out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import sys
@@ -17,6 +18,18 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+MANY_MODULES = 20
+
+seen = {"modules": 0}
+
+
+def pytest_runtest_setup() -> None:
+    """Nothing; what many new modules brought is set apart from garbage collection. It stays, and every run ends with a collection
+    that would look at some million objects of torch and transformers: half of the time of a small run."""
+    if len(sys.modules) > seen["modules"] + MANY_MODULES:
+        gc.collect()
+        gc.freeze()
+        seen["modules"] = len(sys.modules)
 
 
 def load_by_path(path: Path) -> ModuleType:

@@ -3,7 +3,8 @@
     from orpo import train
     run = train(model="folder-or-hub-id", data="pairs.jsonl")
 
-The losses are usable alone: `from orpo.objectives.orpo import orpo`.
+The losses are usable alone: `from orpo.objectives.orpo import orpo`. A script written for TRL's ORPOTrainer goes on with
+`from orpo import ORPOConfig, ORPOTrainer` (docs/moving-in.md).
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from orpo.moving_in.orpo_config import ORPOConfig
+    from orpo.moving_in.orpo_trainer import ORPOTrainer
     from orpo.pipeline import train
 
     __version__: str
 
-__all__ = ["__version__", "train"]
+__all__ = ["ORPOConfig", "ORPOTrainer", "__version__", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    """`train` is imported when first used, for it needs torch, and the version is looked up then: `orpo --help` must not wait."""
+    """What needs torch is imported when first used, and the version is looked up then: `orpo --help` must not wait."""
     if name == "__version__":
         from importlib.metadata import version
 
@@ -28,4 +31,12 @@ def __getattr__(name: str) -> Any:
         from orpo.pipeline import train
 
         return train
+    if name == "ORPOConfig":
+        from orpo.moving_in.orpo_config import ORPOConfig
+
+        return ORPOConfig
+    if name == "ORPOTrainer":
+        from orpo.moving_in.orpo_trainer import ORPOTrainer
+
+        return ORPOTrainer
     raise AttributeError(f"module 'orpo' has no attribute {name!r}")

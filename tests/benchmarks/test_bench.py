@@ -13,9 +13,10 @@ import pytest
 import bench_gpu
 import bench_scaling
 import bench_step
+import first_losses
 import plot
 import step_bench
-from contenders import UnknownContender, contender, in_run_order, trl_rows
+from contenders import UnknownContender, contender, in_run_order
 from gemm_floor import step_work
 from model_shapes import SHAPES, ModelShape
 from orpo.core.records import Source
@@ -24,6 +25,7 @@ from orpo.engine.batching import step_pairs
 from pair_data import grouped_batches, longest_row, plan_steps, random_batches, random_pairs
 from rounds import ContenderFailed, Process, Round, processes
 from step_options import ends_well
+from trl_peers import trl_rows
 
 FIGURES = {
     "seconds_per_step",
@@ -65,15 +67,17 @@ def pair(prompt: int, chosen: int, rejected: int) -> TokenizedExample:
     return TokenizedExample(ids[0], (ids[1], ids[2]), Source("made", 1))
 
 
-@pytest.fixture(scope="module")
-def step_result(folder: Path) -> tuple[Path, dict[str, Any]]:
+def assert_has_plots(path: Path) -> None:
+    png, svg = plot.write_plot(path)
+    assert png.read_bytes()[:4] == b"\x89PNG"
+    assert png.stat().st_size > 5000
+    assert "</svg>" in svg.read_text(encoding="utf-8")
+
+
+def test_a_step_of_ours_and_of_trl_has_every_figure_a_plot_and_the_same_first_loss(folder: Path) -> None:
     out = folder / "step.json"
     options = ("--shape", "tiny", "--layers", "1", "--data", "synthetic", "--contenders", "orpo,trl", "--rounds", "2")
-    return out, run(bench_step, out, *options, "--pairs-per-step", "2")
-
-
-def test_a_step_of_ours_and_of_trl_has_every_figure_and_the_same_first_loss(step_result: tuple[Path, dict[str, Any]]) -> None:
-    out, result = step_result
+    result = run(bench_step, out, *options, "--pairs-per-step", "2")
     assert set(result["contenders"]) == {"orpo", "trl"}
     for figures in result["contenders"].values():
         assert set(figures) == FIGURES
@@ -87,6 +91,7 @@ def test_a_step_of_ours_and_of_trl_has_every_figure_and_the_same_first_loss(step
     assert result["contenders"]["orpo"]["settings"]["path"] == "shared"
     assert set(result["ratios"]) == {"orpo over trl"}
     assert "| orpo |" in out.with_suffix(".md").read_text(encoding="utf-8")
+    assert_has_plots(out)
 
 
 def test_the_gpu_benchmark_runs_on_a_cpu_and_names_the_peer_that_is_not_installed(folder: Path) -> None:
@@ -107,6 +112,7 @@ def test_the_cost_of_a_pair_is_measured_by_its_length(folder: Path) -> None:
     assert [point["x"] for point in result["points"]] == [256]
     assert result["points"][0]["distinct_tokens"] == 256
     assert result["points"][0]["seconds_per_pair"] > 0
+    assert_has_plots(folder / "length.json")
 
 
 def test_the_data_check_is_measured_by_the_rows_of_a_file(folder: Path) -> None:
@@ -115,24 +121,18 @@ def test_the_data_check_is_measured_by_the_rows_of_a_file(folder: Path) -> None:
     assert point["rows"] == point["pairs"] == 1000
     assert point["rows_per_second"] == pytest.approx(1000 / point["seconds"])
     assert point["peak_memory_gib"] >= point["before_gib"] > 0
+    assert_has_plots(folder / "data.json")
 
 
-def test_every_result_has_a_plot(step_result: tuple[Path, dict[str, Any]], folder: Path) -> None:
-    figures = step_result[1]["contenders"]
-    points = [{"x": x, "contenders": figures, "equal": step_result[1]["equal"]} for x in (1, 2)]
-    for sweep in ("micro-batch", "prompt-share"):
-        content = {"what": "step-sweep", "sweep": sweep, "shape": "tiny", "dtype": "float32", "points": points}
-        (folder / f"{sweep}.json").write_text(json.dumps(content))
-    length = {"what": "scaling-length", "options": {"shape": "tiny", "dtype": "float32"}}
-    length["points"] = [{"x": x, "seconds_per_pair": x / 1000, "peak_memory_gib": 1.0} for x in (256, 512)]
-    rows = {"what": "scaling-data", "points": [{"x": x, "rows": x, "rows_per_second": 9.0, "peak_memory_gib": 1.0} for x in (10, 100)]}
-    for name, content in (("lengths", length), ("rows", rows)):
-        (folder / f"{name}.json").write_text(json.dumps(content))
-    for path in (step_result[0], *(folder / f"{name}.json" for name in ("micro-batch", "prompt-share", "lengths", "rows"))):
-        png, svg = plot.write_plot(path)
-        assert png.read_bytes()[:4] == b"\x89PNG"
-        assert png.stat().st_size > 5000
-        assert "</svg>" in svg.read_text(encoding="utf-8")
+@pytest.mark.parametrize("sweep", ["micro-batch", "prompt-share"])
+def test_a_sweep_has_a_plot(sweep: str, tmp_path: Path) -> None:
+    spread = {"min": 0.9, "median": 1.0, "max": 1.1}
+    of_one = dict.fromkeys(FIGURES, 1.0) | {"seconds_per_step": spread, "seconds_of_rounds": [0.9, 1.1]}
+    equal = {"pairs_per_step": 4, "shape": {"layers": 2}}
+    points = [{"x": x, "contenders": {"orpo": of_one, "trl": of_one}, "equal": equal} for x in (1, 2)]
+    content = {"what": "step-sweep", "sweep": sweep, "shape": "tiny", "dtype": "float32", "points": points}
+    (tmp_path / "sweep.json").write_text(json.dumps(content))
+    assert_has_plots(tmp_path / "sweep.json")
 
 
 def test_a_file_that_is_no_result_has_no_plot(tmp_path: Path) -> None:
@@ -166,12 +166,12 @@ def rounds(first_loss: float, *, trl_loss: float | None = None) -> list[Round]:
 def test_losses_that_differ_are_refused_with_both_values() -> None:
     chosen = {name: contender(name) for name in ("orpo", "trl")}
     same = {"orpo": rounds(9.0, trl_loss=6.00005), "trl": rounds(6.0)}
-    assert step_bench.first_losses(chosen, same, dtype="float32")["largest_difference"] == pytest.approx(5e-5)
+    assert first_losses.first_losses(chosen, same, dtype="float32")["largest_difference"] == pytest.approx(5e-5)
     other = {"orpo": rounds(9.0, trl_loss=6.0002), "trl": rounds(6.0)}
-    with pytest.raises(step_bench.LossesDiffer, match=r"orpo 6\.000200, trl 6\.000000: 2\.0e-04 apart, at most 1e-04"):
-        step_bench.first_losses(chosen, other, dtype="float32")
-    with pytest.raises(step_bench.LossesDiffer):
-        step_bench.first_losses(chosen, {**same, "orpo": rounds(9.0, trl_loss=float("nan"))}, dtype="float32")
+    with pytest.raises(first_losses.LossesDiffer, match=r"orpo 6\.000200, trl 6\.000000: 2\.0e-04 apart, at most 1e-04"):
+        first_losses.first_losses(chosen, other, dtype="float32")
+    with pytest.raises(first_losses.LossesDiffer):
+        first_losses.first_losses(chosen, {**same, "orpo": rounds(9.0, trl_loss=float("nan"))}, dtype="float32")
 
 
 def test_losses_are_compared_between_contenders_on_the_same_first_batch() -> None:
@@ -179,9 +179,9 @@ def test_losses_are_compared_between_contenders_on_the_same_first_batch() -> Non
     chosen = {name: contender(name) for name in ("orpo", "trl", "trl-mb2", "orpo-grouped", "trl-grouped")}
     losses = {"orpo": rounds(9.0, trl_loss=6.0), "trl": rounds(6.0), "trl-mb2": rounds(5.0)}
     losses |= {"orpo-grouped": rounds(9.0, trl_loss=7.0), "trl-grouped": rounds(7.0)}
-    assert step_bench.first_losses(chosen, losses, dtype="float32")["largest_difference"] == 0
-    with pytest.raises(step_bench.LossesDiffer):
-        step_bench.first_losses(chosen, {**losses, "trl-grouped": rounds(7.1)}, dtype="float32")
+    assert first_losses.first_losses(chosen, losses, dtype="float32")["largest_difference"] == 0
+    with pytest.raises(first_losses.LossesDiffer):
+        first_losses.first_losses(chosen, {**losses, "trl-grouped": rounds(7.1)}, dtype="float32")
 
 
 def test_our_shuffled_run_meets_the_pairs_in_the_order_of_the_steps() -> None:
@@ -236,7 +236,7 @@ def test_an_error_in_a_contenders_process_reaches_the_parent_with_its_traceback(
 
 def test_without_equal_losses_the_command_ends_with_exit_code_3_and_no_figures(capsys: pytest.CaptureFixture[str]) -> None:
     def differs() -> None:
-        raise step_bench.LossesDiffer("orpo 1, trl 2")
+        raise first_losses.LossesDiffer("orpo 1, trl 2")
 
     with pytest.raises(SystemExit) as ended:
         ends_well(differs)

@@ -20,10 +20,11 @@ GOOD = {"prompt": "what is the capital?", "chosen": " it is a large city.", "rej
 # The flags that scripts rely on (YAML keys are the same with underscores).
 CONTRACT = """
 --model --data --eval-data --objective --preset --beta --max-steps --num-train-epochs --learning-rate --lr-scheduler-type --warmup-steps
---pairs-per-step --tokens-per-micro-batch --max-length --overlong --use-peft --lora-r --dtype --gradient-checkpointing --optim
---logging-steps --eval-steps --save-steps --seed --output-dir --fresh --resume-anyway --columns --template --max-bad-rows
+--recipe --pairs-per-step --tokens-per-micro-batch --max-length --overlong --use-peft --lora-r --load-in-4bit --dtype
+--gradient-checkpointing --optim --logging-steps --eval-steps --save-steps --seed --output-dir --fresh
+--resume-anyway --columns --template --max-bad-rows
 """.split()
-LATER = {"--load-in-4bit": "load_in_4bit", "--num-processes": "num_processes"}
+LATER = {"--load-in-8bit": "load_in_8bit", "--num-processes": "num_processes"}
 
 
 def write_rows(path: Path, *rows: Any) -> Path:
@@ -54,11 +55,11 @@ def test_help_lists_every_command(orpo: Command, flag: str) -> None:
     outcome = orpo(flag)
     assert outcome.exit_code == 0
     listed = set(re.findall(r"^│ (\w+)", outcome.out, re.MULTILINE))
-    assert listed >= {"demo", "check", "init", "plan", "train", "eval", "env"}
+    assert listed >= {"demo", "check", "init", "plan", "train", "eval", "report", "export", "push", "env"}
 
 
 def test_every_command_of_the_welcome_and_the_help_has_a_help_of_its_own(orpo: Command) -> None:
-    for command in ("demo", "check", "init", "plan", "train", "eval", "env"):
+    for command in ("demo", "check", "init", "plan", "train", "eval", "report", "export", "push", "env"):
         outcome = orpo(command, "--help")
         assert outcome.exit_code == 0
         assert f"orpo {command}" in outcome.out
@@ -78,7 +79,7 @@ def test_train_help_names_every_flag_that_scripts_rely_on(orpo: Command) -> None
     assert not words & set(LATER), "what is planned is not offered"
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--load-in-4bit", None), ("--num-processes", 2)])
+@pytest.mark.parametrize(("flag", "value"), [("--load-in-8bit", None), ("--num-processes", 2)])
 def test_a_flag_that_comes_later_is_answered_by_name(orpo: Command, tiny_llama: Path, tmp_path: Path, flag: str, value: Any) -> None:
     data = write_rows(tmp_path / "a.jsonl", *good(2))
     outcome = orpo("train", "--model", tiny_llama, "--data", data, flag, *([value] if value is not None else []))
@@ -100,7 +101,10 @@ print("LOADED", code, *sorted({heavy!r} & sys.modules.keys()))
 """
 
 
-@pytest.mark.parametrize("arguments", [(), ("--help",), ("--version",), ("train", "--help"), ("check", "--help"), ("eval", "--help")])
+HELPS = [("--help",), ("--version",), *((name, "--help") for name in ("train", "check", "eval", "compare", "report"))]
+
+
+@pytest.mark.parametrize("arguments", [(), *HELPS])
 def test_help_loads_none_of_the_heavy_libraries(arguments: tuple[str, ...]) -> None:
     program = LISTING.format(arguments=arguments, heavy=set(HEAVY))
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)

@@ -65,17 +65,17 @@ def test_the_guard_sees_a_question_to_the_hub(guarded: Callable[..., Any]) -> No
     assert done.stderr.startswith("ATTEMPT socket.getaddrinfo huggingface.co")
 
 
-@pytest.mark.parametrize("settings", [(), ("--use-peft", "--lora-r", 4, "--template", "chatml")], ids=["all weights", "adapter"])
-def test_local_work_asks_the_network_for_nothing(
-    guarded: Callable[..., Any], tiny_llama: Path, pairs_file: Path, tmp_path: Path, settings: tuple[object, ...]
-) -> None:
-    train = ("train", "--model", tiny_llama, "--data", pairs_file, "--max-steps", 2, "--max-new-tokens", 2, "--output-dir", "run")
+def test_local_work_asks_the_network_for_nothing(guarded: Callable[..., Any], tiny_llama: Path, pairs_file: Path, tmp_path: Path) -> None:
+    train = ("train", "--model", tiny_llama, "--data", pairs_file, "--max-steps", 2, "--max-new-tokens", 2, "--holdout", 4)
     done = guarded(
         ("check", pairs_file, "--model", tiny_llama, "--show", 1),
-        (*train, "--holdout", 4, "--save-steps", 1, *settings),
-        ("eval", "run", "--data", pairs_file),
+        (*train, "--save-steps", 1, "--output-dir", "full"),
+        ("eval", "full", "--data", pairs_file),
+        (*train, "--save-steps", 1, "--output-dir", "adapter", "--use-peft", "--lora-r", 4, "--template", "chatml"),
+        ("eval", "adapter", "--data", pairs_file),
     )
     assert "ATTEMPT" not in done.stderr, done.stderr
     assert done.returncode == 0, done.stderr
-    assert [line for line in done.stdout.splitlines() if line.startswith("DONE")] == ["DONE check", "DONE train", "DONE eval"]
+    said = [line for line in done.stdout.splitlines() if line.startswith("DONE")]
+    assert said == ["DONE check", "DONE train", "DONE eval", "DONE train", "DONE eval"]
     assert not (tmp_path / "home" / "hf").exists(), "something was written to the cache of the Hub"

@@ -238,43 +238,6 @@ def test_alpaca_history_and_input_come_before_the_answer() -> None:
     assert told("alpaca-ranking", {**row, "history": [["q1"]]}) == ("wrong-type", "error")
 
 
-def test_tool_calls_need_no_content_and_json_arguments_become_objects() -> None:
-    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"left": 2}'}}
-    row = {**CHAT, "chosen": [{"role": "assistant", "content": None, "tool_calls": [call]}], "tools": '[{"name": "add"}]'}
-    found = pair("messages", row)
-    parsed = {"id": "1", "type": "function", "function": {"name": "add", "arguments": {"left": 2}}}
-    assert found.chosen == (Message("assistant", "", {"tool_calls": [parsed]}),)
-    assert found.tools == ({"name": "add"},)
-
-
-def test_arguments_that_are_no_json_stay_as_they_are() -> None:
-    call = {"type": "function", "function": {"name": "add", "arguments": "{left: 2"}}
-    found = pair("messages", {**CHAT, "rejected": [{"role": "assistant", "content": None, "tool_calls": [call]}]})
-    assert found.rejected == (Message("assistant", "", {"tool_calls": [call]}),)
-
-
-def test_a_function_call_turn_becomes_an_assistants_tool_call() -> None:
-    said = {"from": "function_call", "value": '{"name": "add", "arguments": {"left": 2}}'}
-    row = {"conversations": [{"from": "human", "value": "q"}], "chosen": said, "rejected": {"from": "gpt", "value": "no"}}
-    call = {"type": "function", "function": {"name": "add", "arguments": {"left": 2}}}
-    assert pair("sharegpt-ranking", row).chosen == (Message("assistant", "", {"tool_calls": [call]}),)
-    assert told("sharegpt-ranking", {**row, "chosen": {**said, "value": "add(2)"}}) == ("tool-call-not-json", "error")
-
-
-def test_conversations_with_different_tool_calls_part_there() -> None:
-    call = {"type": "function", "function": {"name": "add", "arguments": {"left": 2}}}
-    other = {"type": "function", "function": {"name": "add", "arguments": {"left": 3}}}
-    chosen, rejected = ({"role": "assistant", "content": "", "tool_calls": [one]} for one in (call, other))
-    found = pair("implicit-prompt-messages", {"chosen": [user("q"), chosen], "rejected": [user("q"), rejected]})
-    assert found.prompt == (Message("user", "q"),)
-
-
-def test_openai_tools_are_read_from_the_input() -> None:
-    row = {"input": {"messages": [user("q")], "tools": [{"type": "function"}]}, "preferred_output": [assistant("a")]}
-    assert pair("openai-preference", {**row, "non_preferred_output": [assistant("b")]}).tools == ({"type": "function"},)
-    assert told("openai-preference", {**row, "input": {}, "non_preferred_output": [assistant("b")]}) == ("missing-column", "error")
-
-
 def test_ranked_lists_give_the_best_against_the_worst() -> None:
     row = {"prompt": "q", "responses": ["w", "x", "y", "z"]}
     by_score = pair("ranked-scores", {**row, "scores": [0.5, -2, 7, 7]})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +56,15 @@ def builder(config: Any, *, lora: bool = False, dtype: torch.dtype = torch.float
     return build
 
 
+@cache  # a trace depends on nothing else
+def traced(dtype: torch.dtype, *, lora: bool, layers: int) -> MemoryModel:
+    build = builder(tiny(layers=layers), lora=lora, dtype=dtype if lora else torch.float32)
+    return memory_model(build, Surroundings(dtype, "adamw_torch_fused"), row_length=16)
+
+
 def modelled(dtype: torch.dtype = torch.float32, *, lora: bool = False, layers: int = LAYERS, **around: Any) -> MemoryModel:
     settings = {"optimizer": "adamw_torch_fused", **around}
-    build = builder(tiny(layers=layers), lora=lora, dtype=dtype if lora else torch.float32)
-    return memory_model(build, Surroundings(dtype, **settings), row_length=16)
+    return replace(traced(dtype, lora=lora, layers=layers), around=Surroundings(dtype, **settings))
 
 
 def packed_rows(model: torch.nn.Module, rows: int, row_length: int) -> torch.Tensor:
@@ -197,7 +204,7 @@ def test_between_its_points_a_curve_is_what_a_step_of_that_size_needs() -> None:
 
 
 def test_checkpointing_needs_less() -> None:
-    model = modelled(layers=8)
+    model = modelled(layers=6)
     assert model.need(4096, checkpointing=True).activations < 0.5 * model.need(4096, checkpointing=False).activations
 
 
@@ -214,7 +221,7 @@ def test_the_tokens_that_fit_are_the_most_whose_need_is_within_the_bytes(checkpo
 
 
 def test_what_is_left_to_auto_is_chosen_to_fit_and_what_is_given_stays() -> None:
-    model = modelled(layers=8)
+    model = modelled(layers=6)
     plenty = 2**40
     choose = memory.chosen_setting
     assert choose(model, plenty, longest=100, at_most=8192, budget=None, checkpointing=None) == memory.Setting(8192, False, fits=True)

@@ -86,8 +86,20 @@ def test_the_fastest_path_that_is_right_is_taken() -> None:
     assert choose_score_path(body, longest=30).path is Path.SHARED
     assert body.training
     assert body.config._attn_implementation == "sdpa"
-    assert choose_score_path(tiny(attention_dropout=0.1), longest=30).path is not Path.SHARED
     assert choose_score_path(tiny("Mistral", sliding_window=4), longest=30).path is Path.SHARED
+
+
+def test_attention_that_drops_weights_in_training_is_taken_in_no_pack() -> None:
+    choice = choose_score_path(tiny(attention_dropout=0.1), longest=30)
+    assert choice.path is Path.PADDED
+    assert dict(choice.refused)[Path.SHARED].startswith("dropout 0.1 in")
+    assert "dropout" in dict(choice.refused)[Path.PACKED]
+
+
+def test_a_model_whose_attention_is_not_called_is_found_out() -> None:
+    choice = choose_score_path(tiny("Bloom", n_layer=2, n_head=4), longest=30)
+    assert choice.path is Path.PADDED
+    assert all("0 of 2 layers attend" in reason for _, reason in choice.refused)
 
 
 def test_a_model_without_such_a_layer_is_refused() -> None:

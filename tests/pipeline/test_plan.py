@@ -21,7 +21,6 @@ from orpo.pipeline.fitting import (
     Wanted,
     advice_after_failure,
     fitting_text,
-    model_builder,
     remedies,
     run_need,
     settled,
@@ -32,6 +31,7 @@ from orpo.pipeline.outcome import _memory_errors
 from orpo.pipeline.plan import RunPlan, run_plan
 from orpo.training.assemble import Plan
 from orpo.training.config import resolve_config
+from orpo.training.weightless import model_builder
 
 # peft 0.21 reads an attribute that transformers 5.23 renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
@@ -118,6 +118,19 @@ def test_lora_trains_less_and_keeps_the_weights_frozen(without_weights: Path, pa
     full, lora = planned(without_weights, pairs_file), planned(without_weights, pairs_file, use_peft=True, lora_r=2)
     assert lora.num_trained < lora.num_parameters - full.num_parameters + 1
     assert lora.need.optimizer == 8 * lora.num_trained < full.need.optimizer
+
+
+def test_weights_in_4_bits_take_a_quarter_and_more_is_offered_where_lora_does_not_fit(
+    make_tiny_llama: Any, pairs_file: Path, tmp_path: Path
+) -> None:
+    model = make_tiny_llama(tmp_path / "wide", hidden=512, layers=3, vocabulary=300)
+    lora = planned(model, pairs_file, use_peft=True, lora_r=2, dtype="bfloat16")
+    four = planned(model, pairs_file, use_peft=True, lora_r=2, dtype="bfloat16", load_in_4bit=True)
+    assert four.num_parameters == lora.num_parameters
+    assert 0.26 < four.need.weights / lora.need.weights < 0.36, "embeddings and adapters stay as they are"
+    short = planned(model, pairs_file, lora.need.weights, use_peft=True, lora_r=2, dtype="bfloat16")
+    assert not short.fits
+    assert short.remedies[-1].settings["load_in_4bit"] is True
 
 
 def test_a_budget_below_the_longest_pair_is_refused_as_in_training(without_weights: Path, pairs_file: Path) -> None:

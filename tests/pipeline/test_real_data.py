@@ -51,7 +51,7 @@ def test_real_pairs_train_to_a_model_that_loads_and_a_report(
         max_steps=15,
         save_steps=0,
         learning_rate=3e-3,
-        pairs_per_step=4,
+        pairs_per_step=2,
         overlong="cut-completion",
     )
     report = json.loads((run.run_dir / "data_report.json").read_text())

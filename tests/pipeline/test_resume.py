@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -38,7 +39,17 @@ def forget_after(run_dir: Path, step: int) -> None:
         shutil.rmtree(run_dir / name, ignore_errors=True)
 
 
-@pytest.mark.parametrize("settings", [{}, {"use_peft": True, "lora_dropout": 0.1, "lora_r": 4}], ids=["full", "lora with dropout"])
+FOUR_BITS = pytest.param(
+    {"use_peft": True, "load_in_4bit": True, "lora_r": 64, "optim": "paged_adamw_8bit"},
+    id="4 bits",
+    marks=pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"),
+)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [pytest.param({}, id="full"), pytest.param({"use_peft": True, "lora_dropout": 0.1, "lora_r": 4}, id="lora with dropout"), FOUR_BITS],
+)
 def test_a_resumed_run_ends_with_the_same_bits(train: Callable[..., Any], rows: Callable[..., Any], settings: dict[str, Any]) -> None:
     run_dir = train(**settings).run_dir
     whole, logged = hashes(run_dir), rows(run_dir)

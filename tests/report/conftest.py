@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import math
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Tests cannot import each other under importlib mode: this makes `browser`, `comparisons`, `documents` and `payloads` importable.
+sys.path.insert(0, str(Path(__file__).parent))
 
 Files = dict[str, Any]
 

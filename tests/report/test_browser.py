@@ -2,64 +2,19 @@
 
 from __future__ import annotations
 
-import html
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import BROWSER, probed
+from comparisons import PIPELINES, comparison, with_failures, write_comparison_file
 
+from orpo.report.comparison import render_comparison
 from orpo.report.page import render_report
+from orpo.report.side_by_side import render_side_by_side
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PROBE = """<!DOCTYPE html><meta charset="utf-8"><title>probe</title><body style="margin:0">
-<iframe style="width:{width}px;height:800px;border:0" srcdoc="{page}"></iframe>
-<script>
-var ran = 0; function alert() {{ ran += 1 }}
-onload = function () {{
-  var inside = document.querySelector('iframe').contentDocument, root = inside.documentElement;
-  inside.querySelectorAll('details').forEach(function (one) {{ one.open = true }});
-  var wide = 0;
-  inside.querySelectorAll('body *').forEach(function (one) {{
-    if (!one.closest('.scroll') && !one.closest('pre.lines') && one.getBoundingClientRect().right > {width} + 0.5) wide += 1;
-  }});
-  var loaded = document.querySelector('iframe').contentWindow.performance.getEntriesByType('resource').length;
-  document.body.textContent = 'PROBE ' + [root.scrollWidth, wide, ran, loaded, inside.scripts.length, getComputedStyle(root).length > 0,
-    inside.defaultView.getComputedStyle(inside.body).maxWidth].join(' ') + ' END';
-}};
-</script>"""
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="chromium is not installed")
-
-
-def probed(page: str, folder: Path, *, width: int) -> list[str]:
-    """[width of the content, boxes beyond the edge, scripts run, resources loaded, script elements, ..., max-width of the body]."""
-    folder.mkdir(parents=True, exist_ok=True)
-    # Scripts inside would reach this counter.
-    framed = html.escape(page, quote=True)
-    path = folder / "probe.html"
-    path.write_text(PROBE.format(width=width, page=framed), encoding="utf-8")
-    command = [
-        str(BROWSER),
-        *FLAGS,
-        f"--user-data-dir={folder / 'profile'}",
-        "--virtual-time-budget=2000",
-        "--dump-dom",
-        path.as_uri(),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    found = re.search(r"PROBE (.*?) END", done.stdout)
-    assert found, done.stdout[-500:]
-    return found[1].split()
 
 
 @pytest.mark.parametrize(("kind", "width"), [("orpo", 390), ("failed", 390), ("orpo", 1200)])
@@ -97,3 +52,22 @@ def test_markup_in_texts_runs_nothing_even_without_the_policy(make_run: Any, orp
     infected = open_page.replace("</main>", f"{attacks}</main>")
     assert int(probed(infected, tmp_path / "control", width=390)[2]) >= 3, "the probe must see what runs"
     assert probed(page.replace("</main>", f"{attacks}</main>"), tmp_path / "policy", width=390)[2] == "0", "the policy alone holds, too"
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_comparison_reaches_beyond_no_edge_and_loads_nothing(width: int, tmp_path: Path) -> None:
+    names = [*PIPELINES, "w" * 300, "\u05e9" * 300, "a pipeline with a very long name, of three stages indeed"]
+    value = with_failures(comparison(names))
+    value["failures"][0]["error"] = "x" * 900
+    scroll_width, wide, ran, loaded, scripts, *_ = probed(
+        render_comparison(write_comparison_file(tmp_path / "compare", value)), tmp_path / "browser", width=width
+    )
+    assert int(scroll_width) <= width
+    assert (wide, ran, loaded, scripts) == ("0", "0", "0", "0")
+
+
+def test_several_runs_reach_beyond_no_edge_and_load_nothing(make_run: Any, tmp_path: Path) -> None:
+    runs = [make_run(kind, name=f"{kind}-{'long-name-' * 6}1") for kind in ("orpo", "sft", "failed")]
+    scroll_width, wide, ran, loaded, scripts, *_ = probed(render_side_by_side(runs), tmp_path / "browser", width=390)
+    assert int(scroll_width) <= 390
+    assert (wide, ran, loaded, scripts) == ("0", "0", "0", "0")

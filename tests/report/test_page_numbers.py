@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from documents import Exact
 
 from orpo.report.page import render_report
-
-
-class Exact(HTMLParser):
-    """The exact values that stand beside the spelled ones, by section of the page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.section = ""
-        self.values: dict[str, list[float]] = {}
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        if tag == "section":
-            self.section = values["id"] or ""
-        if tag == "data":
-            self.values.setdefault(self.section, []).append(float(values["value"] or "nan"))
 
 
 def test_the_verdict_shows_the_exact_numbers_of_summary_json(make_run: Any, orpo_files: dict[str, Any]) -> None:

@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 
@@ -52,18 +54,13 @@ def state_hashes(run_dir: Path) -> dict[str, str]:
     return {f"{newest.name}/{name}": hashlib.sha256((newest / name).read_bytes()).hexdigest() for name in names}
 
 
-def finish(command: Sequence[str]) -> str:
-    """Runs `command` to its end and returns its output."""
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done.stdout + done.stderr
-
-
-def finish_here(command: Sequence[str]) -> None:
-    """Runs an `orpo` command to its end in this process: no second start of the interpreter."""
+def finish_here(command: Sequence[str]) -> str:
+    """Runs an `orpo` command to its end in this process, without another start of the interpreter, and returns its output."""
     from orpo.cli.main import app
 
-    app(list(command[3:]), standalone_mode=False)
+    with redirect_stdout(StringIO()) as said:
+        app(list(command[3:]), standalone_mode=False)
+    return said.getvalue()
 
 
 def kill_until_done(command: Sequence[str], run_dir: Path, *, num_kills: int, seed: int, start_over: Callable[[], None]) -> Tally:
@@ -95,7 +92,7 @@ def kill_until_done(command: Sequence[str], run_dir: Path, *, num_kills: int, se
         owed = True
         tally.kills += 1
         tally.inside_a_save += hit
-    assert "resuming from checkpoint-" in finish(command)
+    assert "resuming from checkpoint-" in finish_here(command)
     tally.resumed += 1
     return tally
 

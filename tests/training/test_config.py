@@ -180,12 +180,14 @@ SETTINGS: dict[str, st.SearchStrategy[Any]] = {
 
 def _consistent(chosen: dict[str, Any]) -> dict[str, Any]:
     """Random settings without those that contradict another."""
+    if "recipe" in chosen:  # its own settings would contradict most others
+        return {name: value for name, value in chosen.items() if name in ("recipe", "seed", "max_length", "weight_decay", "save_steps")}
     unwanted = {"eval_steps"}
     if "max_steps" in chosen:
         unwanted |= {"num_train_epochs"} | ({"warmup_steps"} if chosen.get("warmup_steps", 0) > chosen["max_steps"] else set())
     if not chosen.get("use_peft"):
-        unwanted |= {name for name in chosen if name.startswith("lora_")}
-    if not chosen.get("optim", "adamw").startswith("adamw"):
+        unwanted |= {"load_in_4bit", *(name for name in chosen if name.startswith("lora_"))}
+    if "adamw" not in chosen.get("optim", "adamw"):
         unwanted |= {"adam_beta1", "adam_beta2"}
     if chosen.get("lr_scheduler_type") in ("constant", "polynomial"):
         unwanted |= {"warmup_steps", "learning_rate"}

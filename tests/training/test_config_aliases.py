@@ -9,9 +9,10 @@ import pytest
 
 from orpo.errors import ConfigError
 from orpo.training.config import ResolvedConfig, resolve_config
-from orpo.training.config_aliases import _VALUES, ACCUMULATION, PER_DEVICE, RENAMED
+from orpo.training.config_aliases import ACCUMULATION, PER_DEVICE, RENAMED
 from orpo.training.config_elsewhere import IGNORED, LATER, REFUSED
 from orpo.training.config_fields import known_names
+from orpo.training.config_foreign import VALUES
 
 BASE = "model: m\ndata: d.jsonl\n"
 
@@ -41,7 +42,7 @@ def test_the_tables_hold_no_name_twice_and_no_name_of_ours() -> None:
     names = [name for table in tables for name in table]
     assert sorted(names) == sorted(set(names))
     assert set(RENAMED.values()) <= set(known_names())
-    assert set(_VALUES) <= set(RENAMED)
+    assert set(VALUES) <= set(RENAMED)
 
 
 UNDERSTOOD = [
@@ -173,10 +174,24 @@ def test_what_would_change_the_result_is_refused_with_the_reason(name: str) -> N
     assert message.endswith(f"remove {name}")
 
 
-@pytest.mark.parametrize("name", [*sorted(set(REFUSED) - {"num_processes"}), "load_in_4bit"])
+@pytest.mark.parametrize("name", [*sorted(set(REFUSED) - {"num_processes"}), "load_in_8bit"])
 def test_what_is_switched_off_anyway_is_accepted_with_a_note(name: str) -> None:
     found = resolved(f"{name}: false\n")
     assert found.notes == (f"orpo.yaml:3: {name} false asks for what happens anyway",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "adapter: qlora\n",
+        "adapter: qlora\nload_in_4bit: true\n",
+        "finetuning_type: lora\nquantization_bit: 4\nquantization_type: nf4\ndouble_quantization: true\n",
+        "use_peft: true\nload_in_4bit: true\nbnb_4bit_quant_type: nf4\nuse_bnb_nested_quant: true\nbnb_4bit_compute_dtype: bfloat16\n",
+    ],
+)
+def test_qlora_is_understood_in_the_words_of_other_tools(text: str) -> None:
+    config = resolved(text).config
+    assert (config.use_peft, config.load_in_4bit) == (True, True)
 
 
 def test_one_process_is_what_happens_anyway() -> None:
@@ -198,7 +213,11 @@ REFUSALS = [
     ("torch_dtype: float16", "orpo.yaml:3: torch_dtype is 'float16'", "bfloat16 has the range of float32"),
     ("bf16: maybe", "orpo.yaml:3: bf16 is 'maybe'", "true, false or auto"),
     ("fp32: 32", "orpo.yaml:3: fp32 is 32", "true or false"),
-    ("adapter: qlora", "orpo.yaml:3: adapter is 'qlora'", "4-bit weights are planned"),
+    ("adapter: dora", "orpo.yaml:3: adapter is 'dora'", "lora, qlora, or full"),
+    ("quantization_bit: 8", "orpo.yaml:3: quantization_bit is 8", "load_in_4bit: true, with use_peft: true"),
+    ("bnb_4bit_quant_type: fp4", "orpo.yaml:3: bnb_4bit_quant_type is 'fp4'", "the type that load_in_4bit takes"),
+    ("use_bnb_nested_quant: false", "orpo.yaml:3: use_bnb_nested_quant is false", "are always quantised as well"),
+    ("bnb_4bit_compute_dtype: float16", "orpo.yaml:3: bnb_4bit_compute_dtype is 'float16'", "bfloat16 has the range of float32"),
     ("finetuning_type: freeze", "orpo.yaml:3: finetuning_type is 'freeze'", "lora, or full"),
     ("warmup_ratio: 10", "orpo.yaml:3: warmup_ratio is 10", "write warmup_steps: 0.1"),
     ("warmup_ratio: '0.1'", "orpo.yaml:3: warmup_ratio is '0.1'", "a fraction of the steps"),

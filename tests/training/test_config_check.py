@@ -103,7 +103,10 @@ CONTRADICTIONS = [
     ("report_to: wandbb\n", {}, "orpo.yaml:3: report_to names 'wandbb'", "did you mean wandb?"),
     ("report_to: all\n", {}, "orpo.yaml:3: report_to names 'all'", "expected: none, or of clearml"),
     ("objective: sft\nodds_temperature: 1\n", {}, "orpo.yaml:4: objective sft has no option odds_temperature", "nll_over, nll_average"),
-    ("beta: 0.1\n", {"objective": "sft"}, "orpo.yaml:3: objective sft has no option beta", "choose the objective it belongs to"),
+    ("beta: 0.1\n", {"objective": "sft"}, "orpo.yaml:3: objective sft has no option beta: it belongs to orpo, odds, simpo", "or ulma"),
+    ("", {"weight": 0.1}, "--weight: objective orpo has no option weight: it belongs to pro\n", "remove weight, or set objective to pro"),
+    ("", {"margin": 1.0, "objective": "dpo"}, "--margin: objective dpo has no option margin: it belongs to reward\n", "to reward"),
+    ("temperature: one\nobjective: reward\n", {}, "orpo.yaml:3: objective reward has no option temperature: it belongs to pro\n", "to pro"),
     ("", {"beta": -1.0}, "--beta: beta is -1.0", "at least 0"),
     ("pref_beta: -1\n", {}, "orpo.yaml:3: beta (pref_beta) is -1", "at least 0"),
     ("", {"tokens_per_micro_batch": "4k"}, "--tokens-per-micro-batch: tokens_per_micro_batch is '4k'", "a whole number, or auto"),
@@ -225,7 +228,8 @@ def test_a_config_built_by_hand_is_checked_as_well() -> None:
     assert refused(max_grad_norm=True).startswith("max_grad_norm is true\n")
     assert refused(lora_r=4).startswith("lora_r and use_peft contradict")
     assert refused(max_steps=4, num_train_epochs=2.0).startswith("max_steps and num_train_epochs contradict")
-    assert refused(objective_options={"gamma": 1}).startswith("objective orpo has no option gamma")
+    assert refused(objective_options={"gamma": 1}).startswith("objective orpo has no option gamma: it belongs to simpo\n")
+    assert "no option gama\n" in refused(objective_options={"gama": 1}), "it belongs to none"
     assert refused(objective_options={"beta": -1.0}).startswith("beta is -1.0")
     assert refused(objective="sft", preset="trl").startswith("preset and objective contradict")
     assert refused(objective="grpo").startswith("objective is 'grpo'")

@@ -10,7 +10,7 @@ import pytest
 from orpo.errors import ConfigError
 from orpo.objectives.catalogue import OBJECTIVES, objective_options
 from orpo.training.config import resolve_config
-from orpo.training.config_fields import DEFAULTS, FIELDS, known_names
+from orpo.training.config_fields import DEFAULTS, FIELDS, known_names, objectives_with, option_names
 from orpo.training.config_flags import Flag, flag_table
 from orpo.training.config_template import init_yaml
 
@@ -76,6 +76,12 @@ def test_an_option_with_different_defaults_names_them_by_objective() -> None:
     assert FLAGS["beta"].group == FLAGS["objective"].group
 
 
+@pytest.mark.parametrize("option", sorted(option_names()))
+def test_the_help_of_an_option_names_the_objectives_that_have_it(option: str) -> None:
+    named = [name for part in re.findall(r"\(of ([a-z, ]+)\)", FLAGS[option].help) for name in part.split(", ")]
+    assert sorted(named) == sorted(objectives_with(option))
+
+
 @pytest.mark.parametrize("name", [name for name, flag in FLAGS.items() if not flag.is_hidden and flag.default not in (None, "", ())])
 def test_the_default_of_a_flag_is_the_default_of_the_setting(name: str) -> None:
     having = [objective for objective in OBJECTIVES if name in {option.name for option in objective_options(objective)}]
@@ -84,7 +90,7 @@ def test_the_default_of_a_flag_is_the_default_of_the_setting(name: str) -> None:
         assert FLAGS[name].default == (DEFAULTS[name] if name in FIELDS else config.objective_options[name])
 
 
-@pytest.mark.parametrize(("name", "value"), [("load_in_4bit", True), ("load_in_8bit", True), ("num_processes", 2)])
+@pytest.mark.parametrize(("name", "value"), [("load_in_8bit", True), ("num_processes", 2)])
 def test_a_flag_of_something_planned_is_hidden_and_answered_by_name(name: str, value: object) -> None:
     assert FLAGS[name].is_hidden
     with pytest.raises(ConfigError, match=f"^--{name.replace('_', '-')}: {name} is not there yet: .*planned"):

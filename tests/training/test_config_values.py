@@ -72,7 +72,7 @@ BAD_VALUES = [
     ("gradient_checkpointing", "maybe", "'maybe'", "one of auto, on, off", ""),
     ("overlong", "cut", "'cut'", "one of drop, cut-completion, error", ""),
     ("optim", "adamw_torch_fuse", "'adamw_torch_fuse'", "adamw_torch_fused", "did you mean adamw_torch_fused?"),
-    ("optim", "paged_adamw_8bit", "'paged_adamw_8bit'", "one of adamw_torch_fused, adamw_torch", ""),
+    ("optim", "lion_8bit", "'lion_8bit'", "one of adamw_torch_fused, adamw_torch", ""),
     ("lr_scheduler_type", "cosin", "'cosin'", "cosine", "did you mean cosine?"),
     ("lr_scheduler_type", "reduce_lr_on_plateau", "'reduce_lr_on_plateau'", "one of linear, cosine", ""),
     ("objective", "grpo", "'grpo'", "one of orpo, sft, odds", "did you mean orpo?"),

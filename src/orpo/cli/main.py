@@ -96,11 +96,27 @@ def check(
 @app.command()
 def init(
     path: Annotated[str, typer.Argument(help="Where to write it.")] = "orpo.yaml",
+    recipe: Annotated[str | None, typer.Option(help="A recipe that is shipped, such as llama3-orpo-qlora.")] = None,
 ) -> None:
     """Write a commented configuration to start from."""
     from orpo.cli.init import run_init
 
-    run_init(path)
+    run_init(path, recipe=recipe)
+
+
+@app.command("import")
+def move_in(
+    file: Annotated[str, typer.Argument(help="A YAML or JSON file of TRL, LLaMA-Factory or Axolotl.")],
+    out: Annotated[str | None, typer.Option(help="Where to write the orpo.yaml (default: print it).")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file that --out names.")] = False,
+    tool: Annotated[str | None, typer.Option("--from", help="trl, llama-factory or axolotl, where the file does not tell.")] = None,
+    trainer: Annotated[str | None, typer.Option(help="The trainer of TRL, where the file does not tell: orpo, dpo, kto, sft, cpo.")] = None,
+    processes: Annotated[int, typer.Option(min=1, help="How many processes it was launched on: a step had that many batches.")] = 1,
+) -> None:
+    """Turn a configuration of TRL, LLaMA-Factory or Axolotl into an orpo.yaml, and say what means something else here."""
+    from orpo.cli.moving_in import run_import
+
+    run_import(file, out=out, force=force, tool=tool, trainer=trainer, processes=processes)
 
 
 add_train_command(app)
@@ -121,6 +137,58 @@ def evaluate(
     from orpo.cli.evaluate import run_evaluate
 
     run_evaluate(run, data, columns=columns, template=template, max_length=max_length, require=require or [], as_json=json)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Run directories, or the folder of one comparison.")],
+    out: Annotated[str | None, typer.Option(help="Write the page to this .html file.", show_default=False)] = None,
+) -> None:
+    """Write the page of a run or of a comparison anew, or put several runs side by side on one page."""
+    from orpo.cli.report import run_report
+
+    run_report(runs, out=out)
+
+
+@app.command()
+def compare(
+    config: Annotated[str, typer.Argument(help="A YAML file, such as recipes/compare-world.yaml.")],
+    output_dir: Annotated[str | None, typer.Option(help="The folder of the comparison (default: a new one under runs/).")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over; what is in the folder is moved aside.")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Stages at a time, in place of the file's.")] = None,
+) -> None:
+    """Compare objectives, and chains of them, on the same data, budget and seeds, each tuned with the same care."""
+    from orpo.cli.compare import run_compare
+
+    run_compare(config, output_dir=output_dir, fresh=fresh, jobs=jobs)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="A run directory, or a folder with a model or an adapter.")],
+    to: Annotated[str, typer.Option(help="merged (for transformers), gguf (for llama.cpp), ollama, or vllm.")],
+    out: Annotated[str | None, typer.Option(help="The folder to write (default: one named after --to in the run directory).")] = None,
+    dtype: Annotated[str, typer.Option(help="Of the weights: bfloat16 or float32.")] = "bfloat16",
+    base: Annotated[str, typer.Option(help="Merge onto the base in full, or onto its 4bit weights written out (QLoRA).")] = "full",
+) -> None:
+    """Write a finished run for other programs. An adapter is merged, and its logits are compared before anything is published."""
+    from orpo.cli.export import run_export
+
+    run_export(run, to=to, out=out, dtype=dtype, base=base)
+
+
+@app.command()
+def push(
+    run: Annotated[str, typer.Argument(help="A run directory, or a folder that `orpo export` wrote.")],
+    to: Annotated[str, typer.Option(help="organisation/name on the hub.")],
+    public: Annotated[bool, typer.Option("--public", help="Make the repository public; private otherwise.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    with_report: Annotated[bool, typer.Option("--with-report", help="Send report.html as well: it shows prompts and replies.")] = False,
+) -> None:
+    """Send a finished model to the Hugging Face Hub, after listing every file. Never data; training never sends anything."""
+    from orpo.cli.push import run_push
+
+    run_push(run, to=to, public=public, yes=yes, with_report=with_report)
 
 
 @app.command()

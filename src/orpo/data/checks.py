@@ -23,6 +23,7 @@ from orpo.data.templates import Template, tokenizer_fingerprint
 from orpo.data.traces import RowTraces
 from orpo.errors import ConfigError, DataError
 
+ERRORS_SHOWN = 20
 _PLACE = re.compile(r"(?P<file>.+):(?P<row>row )?(?P<number>\d+)")
 
 
@@ -62,6 +63,7 @@ def check_data(
     pair_labelled: bool = False,
     reads: Reads = "pairs",
     max_positions: int | None = None,
+    opened: Mapping[str, RowReader] | None = None,
 ) -> CheckedData:
     """What is in the rows of `paths` (files, folders, Hub ids), in one pass and bounded memory; with `tokenizer`, also their tokens.
 
@@ -72,7 +74,8 @@ def check_data(
     `max_positions` are those of the model: no larger max_length is suggested.
 
     Problems are gathered, not raised: call `raise_if_errors`. A resolved `template`, such as that of the training data, is used as it
-    is. Raises ConfigError for settings that cannot be, StorageError when the temporary folder is full.
+    is; `opened` has the rows of paths that stand for data in memory. Raises ConfigError for settings that cannot be, StorageError when
+    the temporary folder is full.
     """
     if not paths:
         raise ConfigError("no data is given", fix="name a file, a folder or a Hub id with --data")
@@ -82,7 +85,7 @@ def check_data(
     failure = None
     for path in paths:
         try:
-            reader = open_data(path)
+            reader = opened[path] if opened and path in opened else open_data(path)
             readers.append(reader)
             _check_path(path, reader, seen, shapes, columns=columns, choice=template, pair_labelled=pair_labelled)
         except DataError as error:
@@ -199,9 +202,9 @@ def _as_problem(error: DataError, path: str) -> Problem:
 
 
 def _data_error(report: DataReport) -> DataError:
-    first, *others = report.errors
+    first, *others = report.errors[:ERRORS_SHOWN]
     lines = [first.message, *(f"{problem.source or ''}: {problem.message}" for problem in others)]
-    more = report.num_errors - len(report.errors)
+    more = report.num_errors - len(lines)
     lines += [f"... and {more:,} more errors"] * bool(more)
     summary = f"checking the data: {report.num_errors:,} errors, {report.max_bad_rows:,} bad rows allowed (--max-bad-rows)"
     return DataError("\n".join(lines), where=str(first.source or ""), doing=summary, fix=first.fix)

@@ -15,7 +15,8 @@ from orpo.data.advice import ADVICE
 from orpo.data.row import Problem, Severity
 from orpo.data.store import TokenStore
 
-NUM_SHOWN = 20
+NUM_LISTED = 100
+"""Problems of one kind whose texts are kept: enough to mend a file by, and bounded, for there are some eighty kinds."""
 NUM_PLACES = 3
 
 FILE_KINDS = frozenset(
@@ -57,7 +58,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
-    """What was found in all rows. Of each severity the first 20 problems are kept, and the first 3 of each kind; all are counted.
+    """What was found in all rows. Of each kind the first 100 problems are kept; all are counted, those beyond in `unlisted` by kind.
 
     Every row has one fate: rows = pairs + the sum of `dropped` + `num_bad_rows` (where labelled answers are paired two rows make a pair).
     `pairs` counts what is kept: pairs, or where the objective reads them labelled answers or rankings; `noun` names one of them. `answers`
@@ -76,6 +77,7 @@ class DataReport:
     warnings: Mapping[str, int]
     first_dropped: tuple[Problem, ...]
     first_warnings: tuple[Problem, ...]
+    unlisted: Mapping[str, int]
     max_bad_rows: int
     files: tuple[Mapping[str, Any], ...]
     template: str | None = None
@@ -116,6 +118,7 @@ class DataReport:
             "warnings": dict(self.warnings),
             "first_dropped": [_as_dict(problem) for problem in self.first_dropped],
             "first_warnings": [_as_dict(problem) for problem in self.first_warnings],
+            "unlisted": dict(self.unlisted),
             "findings": [finding.as_dict() for finding in self.findings],
             "template": self.template,
             "lengths": dict(self.lengths),
@@ -137,39 +140,39 @@ class Tally:
     dropped: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
-    shown: dict[Severity, list[Problem]] = field(default_factory=lambda: {"error": [], "dropped": [], "warning": []})
+    listed: dict[Severity, list[Problem]] = field(default_factory=lambda: {"error": [], "dropped": [], "warning": []})
+    of_kind: Counter[str] = field(default_factory=Counter)
 
     def add(self, problem: Problem, *, is_row: bool = True) -> None:
         """Counts a problem. An error that is about a file, or about the data as a whole (`is_row` false), is no bad row."""
-        shown, is_first = self.shown[problem.severity], False
         if problem.severity == "error":
             self.num_errors += 1
             self.num_bad_rows += is_row and problem.kind not in FILE_KINDS
         else:
-            counts = self.dropped if problem.severity == "dropped" else self.warnings
-            counts[problem.kind] += 1
-            is_first = counts[problem.kind] <= NUM_PLACES
-        if len(shown) < NUM_SHOWN or is_first:
-            shown.append(problem)
+            (self.dropped if problem.severity == "dropped" else self.warnings)[problem.kind] += 1
+        self.of_kind[problem.kind] += 1
+        if self.of_kind[problem.kind] <= NUM_LISTED:
+            self.listed[problem.severity].append(problem)
 
     def warn(self, kind: str, num: int, message: str) -> None:
         """Counts `num` rows under a warning that is told once; none for 0."""
         if num:
-            self.add(Problem(kind, message, None, "warning"))
-            self.warnings[kind] += num - 1
+            self.warnings[kind] += num
+            self.listed["warning"].append(Problem(kind, message, None, "warning"))
 
     def report(self, *, pairs: int, **parts: Any) -> DataReport:
         """The counts as they are now."""
         return DataReport(
             rows=self.rows,
             pairs=pairs,
-            errors=tuple(self.shown["error"]),
+            errors=tuple(self.listed["error"]),
             num_errors=self.num_errors,
             num_bad_rows=self.num_bad_rows,
             dropped=dict(self.dropped.most_common()),
             warnings=dict(self.warnings.most_common()),
-            first_dropped=tuple(self.shown["dropped"]),
-            first_warnings=tuple(self.shown["warning"]),
+            first_dropped=tuple(self.listed["dropped"]),
+            first_warnings=tuple(self.listed["warning"]),
+            unlisted={kind: num - NUM_LISTED for kind, num in self.of_kind.most_common() if num > NUM_LISTED},
             **parts,
         )
 

@@ -124,4 +124,4 @@ def _are_alike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Marks:
     """Whether the halves of two examples have enough bins in common, [examples, 2]; bins that are empty in both count for nothing."""
     in_either = np.count_nonzero((first != EMPTY) | (second != EMPTY), axis=2)
     in_both = np.count_nonzero((first == second) & (first != EMPTY), axis=2)
-    return (in_either >= LEAST_BINS) & (in_both >= ALIKE * in_either)
+    return np.asarray((in_either >= LEAST_BINS) & (in_both >= ALIKE * in_either))

@@ -66,7 +66,7 @@ def visible(text: str) -> str:
 
 
 def _is_hidden(character: str) -> bool:
-    # Cc controls, Cf formats (bidirectional marks, zero-width joiners), Cs lone surrogates, Co private use, Zl/Zp line separators
+    # Cc controls, Cf formats (bidirectional marks, zero-width joiners), Cs lone surrogates, Co private use, Cn unassigned, Zl/Zp line separators
     return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
@@ -137,4 +137,4 @@ def _style(stretch: Stretch, style: str) -> str:
 def _wrapped(line: Text, width: int | None) -> Sequence[Text]:
     if width is None:
         return [line]
-    return line.wrap(Console(width=width), max(width, LEAST_WIDTH) - 5, overflow="fold") or [line]
+    return list(line.wrap(Console(width=width), max(width, LEAST_WIDTH) - 5, overflow="fold")) or [line]

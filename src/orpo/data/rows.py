@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from orpo.data.byte_streams import ByteFile
 from orpo.data.csv_rows import CsvRows
@@ -13,6 +14,7 @@ from orpo.data.hub import hub_id, open_hub, open_saved
 from orpo.data.json_arrays import JsonArray
 from orpo.data.json_layout import json_layout
 from orpo.data.json_rows import JsonLines
+from orpo.data.memory_rows import MemoryRows
 from orpo.data.row import Problem, Row
 from orpo.data.row_file import MAX_ROW_BYTES, FileDigest, Handle, RowFile
 from orpo.data.table_rows import TableRows
@@ -91,6 +93,11 @@ def open_data(path_or_id: str, *, split: str | None = None, max_row_bytes: int =
     if split is not None:
         raise DataError(f"a single file has no split {split!r}", where=path_or_id, fix="leave the split out, or name a folder")
     return RowReader([_open_file(path, max_row_bytes)])
+
+
+def open_dataset(dataset: Any, name: str) -> RowReader:
+    """The rows of a `datasets.Dataset` in memory; places in messages read `name:row 7`."""
+    return RowReader([MemoryRows(dataset, name)])
 
 
 def _open_hub_id(text: str, path: Path, split: str | None) -> RowReader:

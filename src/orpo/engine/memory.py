@@ -23,17 +23,18 @@ from torch import nn
 from orpo.engine.memory_trace import ModelSizes, StepTrace, Uncountable, ensure_countable, model_sizes, traced_step
 from orpo.engine.packed import CHUNK_BYTES
 
-HOLES_SHARE: Mapping[bool, float] = {False: 0.6, True: 0.4}
-"""Freed numbers that the C library keeps from the system on a CPU, as a share of what one layer makes in a step, with checkpointing or
-not: fitted to benchmarks/bench_plan.py with glibc, where single cases lie between 0.2 and 0.9."""
-
-MOST_HOLES = 512 * 2**20
-"""From 32 MiB on glibc gives a tensor back to the system at once, which bounds the holes."""
+HOLES_SHARE: Mapping[tuple[bool, bool], float] = {(False, False): 0.12, (True, False): 0.095, (False, True): 0.055, (True, True): 0.04}
+"""(checkpointing, products in a half type) -> numbers that glibc keeps from the system on a CPU, as a share of all small ones that a step
+makes: an aligned block does not fit into the hole that one of its size has left, so that each layer of the first pass takes new memory.
+Fitted to benchmarks/bench_plan.py at 135M: 8 and 30 layers, all weights and LoRA, 1,024 and 2,048 tokens; single cases lie 30 % apart."""
 
 SHARE_OF_FREE: Mapping[str, float] = {"cpu": 0.6, "cuda": 0.85}
 """How much of free memory a run plans with. A CPU is shared with other programs, and swapping is worse than a smaller micro-batch."""
 
 TRACED_ROWS = (1, 8, 64)
+
+EIGHT_BIT = ("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit")
+"""Optimizers of bitsandbytes that keep moments in 8 bits. Paged ones may move to the host when a GPU is full; they count as on the GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class MemoryModel:
             head=0,
             process=around.process,
             data=around.data,
-            allocator=min(MOST_HOLES, round(HOLES_SHARE[checkpointing] * body.made / sizes.num_layers)) if around.device == "cpu" else 0,
+            allocator=round(HOLES_SHARE[checkpointing, around.dtype.itemsize < 4] * body.made) if around.device == "cpu" else 0,
             moment="optimizer step",
         )
         moments = [
@@ -225,14 +226,21 @@ def optimizer_bytes(sizes: ModelSizes, optimizer: str) -> int:
     """State of `optimizer` (a name of transformers) from its second step on; Adafactor keeps one number per row and column of a matrix."""
     if optimizer == "adafactor":
         return 4 * sizes.rows_and_columns
-    numbers = {"adamw_torch_fused": 2, "adamw_torch": 2, "adagrad": 1, "rmsprop": 1, "sgd": 0}[optimizer]
+    if optimizer in EIGHT_BIT:
+        return sizes.eight_bit_moments
+    numbers = {"adamw_torch_fused": 2, "adamw_torch": 2, "paged_adamw_32bit": 2, "adagrad": 1, "rmsprop": 1, "sgd": 0}[optimizer]
     return numbers * sizes.trained_bytes
 
 
 def optimizer_work_bytes(sizes: ModelSizes, around: Surroundings) -> int:
-    """Temporary numbers of an optimizer step: none when fused, two of the largest weight on a CPU, one of every weight on a GPU."""
+    """Temporary numbers of an optimizer step: none when fused, two of the largest weight on a CPU, one of every weight on a GPU.
+
+    bitsandbytes is fused on a GPU; on a CPU it writes moments, gradient, weight and update of one weight out in fp32.
+    """
     if around.optimizer == "adamw_torch_fused":
         return 0
+    if around.optimizer in (*EIGHT_BIT, "paged_adamw_32bit"):
+        return 0 if around.device == "cuda" else 6 * 4 * sizes.largest_trained
     if around.device == "cuda" and around.optimizer != "adafactor":
         return sizes.trained_bytes
     return 2 * 4 * sizes.largest_trained

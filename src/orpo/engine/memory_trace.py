@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -24,17 +24,22 @@ from transformers import AttentionInterface
 
 from orpo.engine.attention_cpu import BLOCK, LONGEST_KEPT
 from orpo.engine.body import causal_model, layer_stack
+from orpo.engine.four_bit_shape import held_bytes
 from orpo.engine.remade import remade_activations
 from orpo.engine.shared_casts import SharedCasts
 
 ATTENTION = "orpo_counted"
+
+ALWAYS_GIVEN_BACK = 32 * 2**20
+"""From this size on glibc gives a block back to the system as soon as it is free."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSizes:
     """Bytes of a model's weights, and what of them matters to a step. `num_` and `largest_trained` count numbers, not bytes.
 
-    `rows_and_columns` is what an optimizer keeps that factors a matrix: one number per row and column, and all numbers of a vector.
+    `rows_and_columns` is what an optimizer keeps that factors a matrix: one number per row and column, and all numbers of a vector;
+    `eight_bit_moments` are the bytes of two moments in 8 bits.
     """
 
     num_parameters: int
@@ -43,6 +48,7 @@ class ModelSizes:
     num_trained: int
     largest_trained: int
     rows_and_columns: int
+    eight_bit_moments: int
     vocabulary: int
     hidden: int
     num_layers: int
@@ -61,7 +67,8 @@ class StepTrace:
 
     `kept`: after the forward pass, autocast's casts included. `backward`: the most at any moment, gradients apart. `backward_first`: the
     most at any moment, with the gradients made so far, when none were there before. `gradients_then` are the gradients of that moment.
-    `made` is the sum of all storages, however short they lived. `estimated` says why the step could not be counted; '' where it was.
+    `made` is the sum of all storages below ALWAYS_GIVEN_BACK, however short they lived. `estimated` says why the step could not be
+    counted; '' where it was.
     """
 
     tokens: int
@@ -103,7 +110,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.known.add(key)
         weakref.finalize(storage, self._release, key, num)
         self.now += num
-        self.made += num
+        self.made += num if num < ALWAYS_GIVEN_BACK else 0
         self.most_apart = max(self.most_apart, self.now - self.gradients)
         if self.now > self.most:
             self.most, self.gradients_at_most = self.now, self.gradients
@@ -166,21 +173,31 @@ def model_sizes(build: Callable[[], nn.Module]) -> ModelSizes:
     parameters = list(model.parameters())
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     frozen = [parameter for parameter in parameters if not parameter.requires_grad]
+    in_four_bits = held_bytes(model)
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     head = causal_model(model).get_output_embeddings().weight
     text = causal_model(model).config.get_text_config()
     return ModelSizes(
         num_parameters=sum(parameter.numel() for parameter in parameters),
-        frozen_bytes=sum(tensor.nbytes for tensor in [*frozen, *model.buffers()]),
+        frozen_bytes=sum(in_four_bits.get(id(tensor), tensor.nbytes) for tensor in [*frozen, *model.buffers()]),
         trained_bytes=sum(parameter.nbytes for parameter in trained),
         num_trained=sum(parameter.numel() for parameter in trained),
         largest_trained=max(parameter.numel() for parameter in trained),
         rows_and_columns=sum(sum(p.shape) if p.dim() == 2 else p.numel() for p in trained),
+        eight_bit_moments=sum(_moment_bytes(p, embeddings) for p in trained),
         vocabulary=head.shape[0],
         hidden=head.shape[1],
         num_layers=int(text.num_hidden_layers),
         head_is_trained=head.requires_grad,
         head_itemsize=head.itemsize,
     )
+
+
+def _moment_bytes(parameter: Tensor, embeddings: Set[int]) -> int:
+    """Bytes of two moments of `parameter` in 8 bits with a scale for every 256; bitsandbytes keeps small ones and embeddings in fp32."""
+    if parameter.numel() < 4096 or id(parameter) in embeddings:
+        return 8 * parameter.numel()
+    return 2 * (parameter.numel() + 4 * -(-parameter.numel() // 256))
 
 
 def _make_fake(model: nn.Module) -> None:

@@ -7,6 +7,7 @@ token of a row that is not padding. So a saved folder loads without this library
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,12 +16,11 @@ from torch import Tensor, nn
 from orpo.core.logps import PairScores
 from orpo.core.tokens import TokenIds, TokenizedExample
 from orpo.engine.body import causal_model
-from orpo.engine.dropout import dropout_rates
 from orpo.engine.layout import Layout
 from orpo.engine.model import LogpsModel
 from orpo.engine.paths import Choice, Path
-from orpo.engine.startup_check import EXACT, check_pairs, in_words, is_exact, run_autocast, undisturbed
-from orpo.errors import ConfigError, OrpoError
+from orpo.engine.startup_check import EXACT, Trial, check_pairs, first_right, is_exact, run_autocast, undisturbed
+from orpo.errors import ConfigError
 
 ROUNDED = 3e-2
 """How far scores may lie from those of single rows in bf16 or fp16, relative to the largest, or to 1 where that is smaller."""
@@ -37,6 +37,11 @@ class ScoresModel(nn.Module):
     def body(self) -> nn.Module:
         """The model of transformers."""
         return self.engine.body
+
+    @property
+    def attention_calls(self) -> int:
+        """How often layers attended to the last pack."""
+        return self.engine.attention_calls
 
     def forward(self, examples: Sequence[TokenizedExample], share: object = None) -> PairScores:  # noqa: ARG002 - what the trainer hands to every model
         """The scores of `examples`. `share` is not needed: no vocabulary is gone through."""
@@ -86,36 +91,17 @@ def choose_score_path(body: nn.Module, *, longest: int, dtype: torch.dtype = tor
             doing="choosing how scores are computed",
             fix="take another family: llama, mistral, qwen, gemma and most others have one",
         )
-    refused: list[tuple[Path, str]] = []
     with undisturbed(body), torch.no_grad(), run_autocast(body, dtype):
         examples = check_pairs(causal_model(body), longest=longest)
         oracle = _flat(ScoresModel(body)(examples))
         allowed = (EXACT if is_exact(body, dtype) else ROUNDED) * max(1.0, float(oracle.abs().max()))
-        for path in (Path.SHARED, Path.PACKED, Path.PADDED):
-            reason = _why_not(body, path, examples, oracle, allowed)
-            if not reason:
-                return Choice(path, tuple(refused))
-            refused.append((path, reason))
-    return Choice(Path.PLAIN, tuple(refused))
+        difference = partial(_largest_difference, oracle=oracle)
+        return first_right(body, Trial("scores", examples, partial(ScoresModel, body), difference, allowed))
 
 
-def _why_not(body: nn.Module, path: Path, examples: list[TokenizedExample], oracle: Tensor, allowed: float) -> str:
-    """Why `path` cannot be taken; '' when its scores are right."""
-    if path is Path.SHARED and dropout_rates(body):
-        return "dropout would fall on both answers alike"
-    model = ScoresModel(body, path=path)
-    try:
-        difference = float((_flat(model(examples)) - oracle).abs().max())
-        calls, layers = model.engine.attention_calls, causal_model(body).config.get_text_config().num_hidden_layers
-    except (OrpoError, torch.OutOfMemoryError, MemoryError):
-        raise  # a signal, or memory: it says nothing about the path
-    except Exception as error:  # any failure of a model's own code on packs means that it cannot take them, and is shown
-        return in_words(error)
-    finally:
-        model.release()
-    if path in (Path.SHARED, Path.PACKED) and (not calls or calls % layers):
-        return f"{calls} of {layers} layers attend through transformers' attention interface"
-    return "" if difference <= allowed else f"scores differ by {difference:.2g} from single rows (allowed {allowed:g})"
+def _largest_difference(found: PairScores, oracle: Tensor) -> float:
+    """The largest difference of a score; NaN where one is none."""
+    return float((_flat(found) - oracle).abs().max())
 
 
 def _flat(scores: PairScores) -> Tensor:

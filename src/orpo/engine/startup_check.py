@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,8 @@ def choose_path(body: nn.Module, *, longest: int, dtype: torch.dtype = torch.flo
         _refuse_lookahead(causal, examples, oracle, allowed, row)
         if why_plain:
             return Choice(Path.PLAIN, ((Path.SHARED, why_plain),))
-        return _first_right(body, examples, oracle, allowed)
+        difference = partial(largest_difference, oracle=oracle)
+        return first_right(body, Trial("mean log-probs", examples, partial(LogpsModel, body), difference, allowed))
 
 
 def _row_by_fused_head(causal: Any, *, exact: bool) -> tuple[RowLogps, str]:
@@ -70,7 +72,7 @@ def _row_by_fused_head(causal: Any, *, exact: bool) -> tuple[RowLogps, str]:
     except (OrpoError, torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # a head or a model of another kind: its own forward is what is left
-        return row_logps, in_words(error)
+        return row_logps, _in_words(error)
     # Token by token: signed differences would cancel. Half-precision logits are each rounded to about eps of their size.
     difference = float((fused - own).abs().mean())
     allowed = EXACT if exact else float(torch.finfo(logits.dtype).eps * logits.abs().max())
@@ -86,7 +88,7 @@ def fused_row_logps(causal: Any, prompt_ids: TokenIds, completion_ids: TokenIds)
     return token_logps(hidden, head_of(causal), row[1:], chunk_bytes=CHUNK_BYTES)
 
 
-def in_words(error: Exception) -> str:
+def _in_words(error: Exception) -> str:
     """An error as one short line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:160] if lines else 'no message'}"
@@ -143,45 +145,57 @@ def _refuse_lookahead(causal: Any, examples: list[TokenizedExample], oracle: Pai
         )
 
 
-def _first_right(body: nn.Module, examples: list[TokenizedExample], oracle: PairLogps, allowed: float) -> Choice:
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What paths are tried with. `build(path=...)` makes a model of the engine; what it gives for `examples` (`what`, in words) is right
+    where its `difference` from single rows is at most `allowed`."""
+
+    what: str
+    examples: list[TokenizedExample]
+    build: Callable[..., Any]
+    difference: Callable[[Any], float]
+    allowed: float
+
+
+def first_right(body: nn.Module, trial: Trial) -> Choice:
+    """The fastest path that gives what single rows give, and why no faster one does. Call it on an `undisturbed` body."""
     refused: list[tuple[Path, str]] = []
     for path in (Path.SHARED, Path.PACKED, Path.PADDED):
-        reason = _why_not(body, path, examples, oracle, allowed)
+        reason = _why_not(body, path, trial)
         if not reason:
             return Choice(path, tuple(refused))
         refused.append((path, reason))
     return Choice(Path.PLAIN, tuple(refused))
 
 
-def _why_not(body: nn.Module, path: Path, examples: list[TokenizedExample], oracle: PairLogps, allowed: float) -> str:
-    """Why `path` cannot be taken; '' when its log-probs are right."""
+def _why_not(body: nn.Module, path: Path, trial: Trial) -> str:
+    """Why `path` cannot be taken; '' when it is right."""
     rates = dropout_rates(body)
     if path is Path.SHARED and rates:
         place, rate = next(iter(rates.items()))
         return f"dropout {rate:g} in {place} would fall on both answers alike"
-    model = LogpsModel(body, path=path)
+    model = trial.build(path=path)
     try:
-        found = model(examples)
+        difference = trial.difference(model(trial.examples))
         calls, layers = model.attention_calls, causal_model(body).config.get_text_config().num_hidden_layers
         # A pass in training mode: attention refuses its own dropout there, and a router may draw its experts at random.
         body.train()
-        trained = model(examples)
+        in_training = trial.difference(model(trial.examples))
     except (OrpoError, torch.OutOfMemoryError, MemoryError):
         raise  # a signal, or memory: it says nothing about the path
     except Exception as error:  # any failure of a model's own code on packs means that it cannot take them, and is shown
         if "can't allocate memory" in str(error):
             raise
-        return in_words(error)
+        return _in_words(error)
     finally:
         body.eval()
         model.release()
     # Some layers attend twice, and some stacks run several times over; a layer that mixes tokens in another way attends never.
     if path in (Path.SHARED, Path.PACKED) and (not calls or calls % layers):
         return f"{calls} of {layers} layers attend through transformers' attention interface"
-    difference = largest_difference(found, oracle)
-    if not difference <= allowed:
-        return f"mean log-probs differ by {difference:.2g} from single rows (allowed {allowed:g})"
-    if path is Path.SHARED and not largest_difference(trained, oracle) <= allowed:
+    if not difference <= trial.allowed:
+        return f"{trial.what} differ by {difference:.2g} from single rows (allowed {trial.allowed:g})"
+    if path is Path.SHARED and not in_training <= trial.allowed:
         return "in training the model draws at random, and what it draws would fall on both answers alike"
     return ""
 

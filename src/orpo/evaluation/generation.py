@@ -1,4 +1,4 @@
-"""Replies to prompts, greedily, so that before and after differ by training alone."""
+"""Replies to prompts: greedy ones, so that before and after differ by training alone, and seeded samples, to see how replies vary."""
 
 from __future__ import annotations
 
@@ -35,6 +35,9 @@ GREEDY: Mapping[str, Any] = {
 }
 """A model's own generation_config.json may ask for sampling or penalties; these take its place, so that the likeliest token is taken."""
 
+SAMPLED: Mapping[str, Any] = {**GREEDY, "do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0}
+"""In place of GREEDY: every token by its own probability, none cut off."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -52,6 +55,34 @@ def greedy_replies(
 
     A reply has at most `max_new_tokens` tokens and ends at the model's last position; a prompt that leaves none gets an empty one.
     """
+    return _replies(body, tokenizer, prompts, GREEDY, max_new_tokens=max_new_tokens, prompts_per_batch=prompts_per_batch)
+
+
+def sampled_replies(
+    body: Any, tokenizer: Any, prompts: Sequence[TokenIds], *, num: int, seed: int, max_new_tokens: int, prompts_per_batch: int = 16
+) -> list[list[Reply]]:
+    """`num` replies per prompt, in order, drawn at temperature 1: the same for the same seed and batch size on the same machine.
+
+    Otherwise as `greedy_replies`. The random numbers of the caller are left as they were.
+    """
+    device = next(body.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        repeated = [prompt for prompt in prompts for _ in range(num)]
+        drawn = _replies(body, tokenizer, repeated, SAMPLED, max_new_tokens=max_new_tokens, prompts_per_batch=prompts_per_batch)
+    return [drawn[start : start + num] for start in range(0, len(drawn), num)]
+
+
+def _replies(
+    body: Any,
+    tokenizer: Any,
+    prompts: Sequence[TokenIds],
+    choice: Mapping[str, Any],
+    *,
+    max_new_tokens: int,
+    prompts_per_batch: int,
+) -> list[Reply]:
+    """One reply per prompt; `choice` says how the next token is chosen."""
     limits = [min(max_new_tokens, _positions_left(body, prompt)) for prompt in prompts]
     replies = {index: Reply("", 0, has_ended=False) for index, limit in enumerate(limits) if limit <= 0}
     was_training = body.training
@@ -61,7 +92,7 @@ def greedy_replies(
             members = [index for index, own in enumerate(limits) if own == limit]
             for start in range(0, len(members), prompts_per_batch):
                 batch = members[start : start + prompts_per_batch]
-                made = _batch_replies(body, tokenizer, [prompts[index] for index in batch], max_new_tokens=limit)
+                made = _batch_replies(body, tokenizer, [prompts[index] for index in batch], choice, max_new_tokens=limit)
                 replies |= dict(zip(batch, made, strict=True))
     finally:
         body.train(was_training)
@@ -74,7 +105,9 @@ def _positions_left(body: Any, prompt: TokenIds) -> int:
     return sys.maxsize if positions is None else int(positions) - len(prompt)
 
 
-def _batch_replies(body: Any, tokenizer: Any, prompts: Sequence[TokenIds], *, max_new_tokens: int) -> list[Reply]:
+def _batch_replies(
+    body: Any, tokenizer: Any, prompts: Sequence[TokenIds], choice: Mapping[str, Any], *, max_new_tokens: int
+) -> list[Reply]:
     device = next(body.parameters()).device
     longest = max(len(prompt) for prompt in prompts)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
@@ -88,7 +121,7 @@ def _batch_replies(body: Any, tokenizer: Any, prompts: Sequence[TokenIds], *, ma
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             max_new_tokens=max_new_tokens,
-            **GREEDY,
+            **choice,
             pad_token_id=pad,
             eos_token_id=sorted(end_ids(body, tokenizer)),
         )

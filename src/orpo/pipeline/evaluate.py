@@ -19,6 +19,7 @@ from orpo.pipeline.run_data import is_scored
 from orpo.runs import names
 from orpo.training import models
 from orpo.training.config import TrainConfig, resolve_config
+from orpo.training.trained_adapters import adapter_base, on_base
 
 MERGED_DTYPE = torch.float32
 """Held-out figures are measured in fp32, so that they do not depend on the machine."""
@@ -91,7 +92,7 @@ def base_of(folder: str, config: TrainConfig) -> str:
     path = Path(folder)
     if not (path / "adapter_config.json").is_file():
         return folder
-    base = models.adapter_base(path)
+    base = adapter_base(path)
     return base if Path(base).is_dir() or not config.model else str(config.model)
 
 
@@ -116,5 +117,5 @@ def load_trained(folder: str, config: TrainConfig, tokenizer: Any) -> Any:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if not (Path(folder) / "adapter_config.json").is_file():
         return models.load_model(folder, dtype=MERGED_DTYPE).to(device).eval()
-    base = models.load_model(base_of(folder, config), dtype=MERGED_DTYPE)
-    return models.on_base(base, Path(folder), num_tokens=len(tokenizer)).to(device).eval()
+    base = models.load_model(base_of(folder, config), dtype=MERGED_DTYPE, load_in_4bit=config.load_in_4bit)
+    return on_base(base, Path(folder), num_tokens=len(tokenizer)).to(device).eval()

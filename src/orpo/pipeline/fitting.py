@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 
 from orpo.data.store import Lengths
 from orpo.engine.batching import heaviest_cut
-from orpo.engine.dropout import disable_dropout
 from orpo.engine.memory import (
     SHARE_OF_FREE,
     MemoryModel,
@@ -29,9 +27,10 @@ from orpo.engine.memory_free import process_bytes
 from orpo.engine.packed import chunk_bytes_for
 from orpo.objectives.catalogue import needs_reference
 from orpo.training import models
-from orpo.training.assemble import Plan, enable_checkpointing
+from orpo.training.assemble import Plan
 from orpo.training.config import TrainConfig
 from orpo.training.config_fields import reference_way
+from orpo.training.weightless import model_builder
 
 NO_DOUBT = 2.0
 """A run that fits this many times by a rough estimate fits."""
@@ -56,7 +55,8 @@ class Remedy:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be trained, before weights are there. `parts` [examples, 1 + K]: tokens of the prompt and of each of K completions."""
+    """What is to be trained, before weights are there. `parts` [examples, 1 + K]: tokens of the prompt and of each of K completions.
+    `architecture` is the model's config; None looks it up by the model's name."""
 
     config: TrainConfig
     num_tokens: int
@@ -65,6 +65,7 @@ class Wanted:
     device: str
     parts: PartLengths
     steps: Plan
+    architecture: Any = None
 
     @property
     def longest(self) -> int:
@@ -109,10 +110,11 @@ class Wanted:
         return rough_memory_model(self._builder(), self._around(), row_length=self.longest_row)
 
     def _builder(self) -> Callable[[bool], Any]:
-        return model_builder(self.config, self.num_tokens, self.new_ids, self.dtype)
+        return model_builder(self.config, self.num_tokens, self.new_ids, self.dtype, architecture=self.architecture)
 
     def _around(self) -> Surroundings:
-        vocabulary = max(self.num_tokens, models.load_shape(str(self.config.model)).vocabulary)
+        architecture = self.architecture or models.load_architecture(str(self.config.model))
+        vocabulary = max(self.num_tokens, models.shape_of(architecture, str(self.config.model)).vocabulary)
         return Surroundings(
             dtype=self.dtype,
             optimizer=self.config.optim,
@@ -123,26 +125,6 @@ class Wanted:
             keeps_copy=needs_reference(self.config.objective) and reference_way(self.config) == "copy",
             data=0 if self.device == "cuda" else 4 * int(self.parts.sum()),
         )
-
-
-def model_builder(config: TrainConfig, num_tokens: int, new_ids: Sequence[int], dtype: torch.dtype) -> Callable[[bool], Any]:
-    """A function that makes the model of a run from its config alone, with or without checkpointing; its weights hold nothing."""
-    source = models.located(str(config.model))
-    architecture = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
-
-    def build(checkpointing: bool) -> Any:
-        body = transformers.AutoModelForCausalLM.from_config(architecture, dtype=dtype if config.use_peft else torch.float32)
-        if new_ids and num_tokens > body.get_input_embeddings().weight.shape[0]:
-            body.resize_token_embeddings(num_tokens, mean_resizing=False)
-        if config.disable_dropout:
-            disable_dropout(body)
-        if config.use_peft:
-            body = models.with_lora(body, config, new_ids=new_ids)
-        if checkpointing:
-            enable_checkpointing(body)
-        return body
-
-    return build
 
 
 def part_lengths(lengths: Lengths, indices: Sequence[int]) -> PartLengths:
@@ -220,7 +202,7 @@ def warning_text(wanted: Wanted, setting: Setting, free: int) -> str:
 
 
 def remedies(wanted: Wanted, memory: MemoryModel, largest: int, free: int, *, tokens: int, checkpointing: bool) -> tuple[Remedy, ...]:
-    """Up to two settings that fit, cheapest first: fewer tokens at once, recomputation, LoRA, a shorter max_length.
+    """Up to two settings that fit, cheapest first: fewer tokens at once, recomputation, LoRA, 4 bits, a shorter max_length.
 
     Each is checked by the same model of memory as the plan itself; settings that compute the same come before those that do not.
     """
@@ -247,6 +229,13 @@ def remedies(wanted: Wanted, memory: MemoryModel, largest: int, free: int, *, to
         for recompute in (False, True):
             settings = {**light, "gradient_checkpointing": "on" if recompute else "off"}
             offer(memory, settings, "trains adapters in place of all weights", recompute=recompute, longest=wanted.longest)
+    if not config.load_in_4bit and len(found) < 2:
+        light = {**light, "load_in_4bit": True}
+        wanted = replace(wanted, config=replace(wanted.config, load_in_4bit=True))
+        memory = wanted.memory()
+        for recompute in (False, True):
+            settings = {**light, "gradient_checkpointing": "on" if recompute else "off"}
+            offer(memory, settings, "frozen weights in 4 bits under adapters", recompute=recompute, longest=wanted.longest)
     for cut in shorter_lengths(wanted.parts) if len(found) < 2 and config.overlong != "error" else ():
         kept, note = _cut(wanted.parts, cut, cuts_completions=config.overlong == "cut-completion")
         settings = {**light, "max_length": cut, "gradient_checkpointing": "on"}

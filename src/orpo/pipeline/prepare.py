@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,16 @@ from orpo.engine.precision import Precision, choose_precision
 from orpo.engine.views import viewed
 from orpo.objectives import catalogue
 from orpo.pipeline.fitting import Wanted, advice_after_failure, part_lengths, settled, unshared, warning_text
-from orpo.pipeline.run_data import Limits, checked_data, is_scored, reads_of, say_data, split_pairs, split_report, store_and_template
+from orpo.pipeline.given import NOTHING, Given
+from orpo.pipeline.run_data import checked_data, is_scored, reads_of, say_data, split_pairs, split_report, store_and_template
 from orpo.training import models
 from orpo.training.assemble import Plan, enable_checkpointing, plan
 from orpo.training.beside import Objective
-from orpo.training.checkpointing import RunIdentity, base_model_facts, run_identity
+from orpo.training.checkpointing import RunIdentity, run_identity
 from orpo.training.config import ResolvedConfig, TrainConfig
+from orpo.training.config_check import require_bitsandbytes
 from orpo.training.environment import environment, machine_line
+from orpo.training.four_bit import num_weights
 from orpo.training.mismatched import require_two
 from orpo.training.ranks import from_first
 
@@ -55,6 +59,7 @@ class Prepared:
     free_bytes: int
     identity: RunIdentity
     world_size: int
+    given: Given = NOTHING
 
     @property
     def beta(self) -> float:
@@ -99,28 +104,34 @@ class Prepared:
             "dtype": str(self.precision.dtype).removeprefix("torch."),
             "max_steps": self.plan.max_steps,
             "is_adapter": self.config.use_peft,
+            "load_in_4bit": self.config.load_in_4bit,
             "tokens_per_micro_batch": self.plan.tokens_per_micro_batch,
             "gradient_checkpointing": self.checkpointing,
         }
 
 
-def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
-    """The run that `resolved` asks for. Raises ConfigError or DataError before a model is loaded or anything is written."""
+def prepare(resolved: ResolvedConfig, say: Say, *, given: Given = NOTHING) -> Prepared:
+    """The run that `resolved` asks for, with what is `given` in memory. Raises ConfigError or DataError before anything is written."""
     config = resolved.config
     for note in resolved.notes:
         say(f"note         {note}")
     say(f"machine      {machine_line(environment())}")
+    require_bitsandbytes(config, resolved.origins)
     options = objective_options(config)
     objective = catalogue.bound(config.objective, options)
-    shape, tokenizer = models.load_shape(str(config.model)), models.load_tokenizer(str(config.model))
+    architecture, tokenizer = given.architecture(config), given.tokenizer_of(config)
+    shape = models.shape_of(architecture, str(config.model))
+    models.check_weights(shape, str(config.model), load_in_4bit=config.load_in_4bit)
     if config.use_peft:
-        models.check_lora_targets(str(config.model), config.lora_target_modules)
+        models.check_lora_targets(str(config.model), config.lora_target_modules, architecture=architecture)
     max_length = models.effective_max_length(config.max_length, shape, is_explicit=resolved.origins["max_length"] != "default")
     if max_length < config.max_length:
         say(f"note         max_length is {max_length:,}: this model has no more positions")
-    limits = Limits(max_length, shape.max_positions)
-    data = checked_data(config, config.data, tokenizer, limits=limits)
-    held = checked_data(config, config.eval_data, tokenizer, limits=limits, template=data.template) if config.eval_data else None
+    checked = partial(
+        checked_data, config, tokenizer=tokenizer, max_length=max_length, max_positions=shape.max_positions, opened=given.rows
+    )
+    data = checked(config.data)
+    held = checked(config.eval_data, template=data.template) if config.eval_data else None
     store, template = store_and_template(data)
     for note in models.check_tokenizer(tokenizer, shape, str(config.model), num_new=len(template.new_tokens)):
         say(f"note         {note}")
@@ -134,7 +145,7 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
     # Measured once, for all ranks: two ranks must not compute in different dtypes.
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = from_first(lambda: choose_precision(config.dtype, device))
-    wanted = Wanted(config, len(tokenizer), tuple(template.new_token_ids), precision.dtype, device.type, parts, run_plan)
+    wanted = Wanted(config, len(tokenizer), tuple(template.new_token_ids), precision.dtype, device.type, parts, run_plan, architecture)
     free = free_bytes(device.type)
     setting = _setting(wanted, free, say)
     run_plan = replace(run_plan, tokens_per_micro_batch=setting.tokens)
@@ -145,7 +156,7 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
         "max_length": max_length,
         "max_steps": run_plan.max_steps,
     }
-    identity = run_identity(config, resolved=resolved_values, data=data.fingerprint, base_model=base_model_facts(str(config.model)))
+    identity = run_identity(config, resolved=resolved_values, data=data.fingerprint, base_model=given.base_model(config))
     return Prepared(
         config=config,
         tokenizer=tokenizer,
@@ -164,6 +175,7 @@ def prepare(resolved: ResolvedConfig, say: Say) -> Prepared:
         free_bytes=free,
         identity=identity,
         world_size=int(os.environ.get("WORLD_SIZE", "1")),
+        given=given,
     )
 
 
@@ -202,21 +214,14 @@ def load_body(prepared: Prepared, checkpoint: Path | None, say: Say) -> Any:
     """The model to train, on its device: from the base, or as `checkpoint` has it. New token rows and LoRA weights are seeded."""
     config = prepared.config
     transformers.set_seed(config.seed)
-    dtype = prepared.precision.dtype if config.use_peft else torch.float32
-    source = models.located(str(config.model)) if config.use_peft or checkpoint is None else str(checkpoint)
-    if is_scored(config.objective):
-        body = models.load_scorer(source, dtype=dtype)
-        if not config.use_peft:
-            models.pads_with(body, prepared.tokenizer)
-    else:
-        body = models.load_model(source, dtype=dtype)
+    body = _base(prepared, checkpoint)
     if config.use_peft or checkpoint is None:
         models.add_token_rows(body, len(prepared.tokenizer), prepared.new_token_ids, seed=config.seed)
     models.ends_with(body, prepared.tokenizer)
     if config.disable_dropout and disable_dropout(body):
         say("note         dropout in the model is off (disable_dropout: false keeps it)")
     if config.use_peft:
-        body = models.with_lora(body, config, new_ids=prepared.new_token_ids)
+        body = body if hasattr(body, "peft_config") else models.with_lora(body, config, new_ids=prepared.new_token_ids)
         if checkpoint is not None:
             models.load_adapter(body, checkpoint)
     if prepared.checkpointing:
@@ -224,15 +229,31 @@ def load_body(prepared: Prepared, checkpoint: Path | None, say: Say) -> Any:
         if config.gradient_checkpointing == "auto":
             say("memory       gradient checkpointing on: the longest pair, or the budget asked for, does not fit without it")
     num = num_parameters(body)
-    say(f"model        {config.model}: {num['parameters'] / 1e6:,.2f} M parameters, {num['trainable_parameters'] / 1e6:,.2f} M trained")
+    held, trained = " in 4 bits" if config.load_in_4bit else "", num["trainable_parameters"] / 1e6
+    say(f"model        {config.model}: {num['parameters'] / 1e6:,.2f} M parameters{held}, {trained:,.2f} M trained")
     return body.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _base(prepared: Prepared, checkpoint: Path | None) -> Any:
+    """The model before adapters: what was given, else the base by its name, or what `checkpoint` holds of all weights."""
+    config = prepared.config
+    dtype = prepared.precision.dtype if config.use_peft else torch.float32
+    if prepared.given.model is not None:
+        return prepared.given.body(dtype, checkpoint)
+    source = models.located(str(config.model)) if config.use_peft or checkpoint is None else str(checkpoint)
+    if not is_scored(config.objective):
+        return models.load_model(source, dtype=dtype, load_in_4bit=config.load_in_4bit)
+    body = models.load_scorer(source, dtype=dtype, load_in_4bit=config.load_in_4bit)
+    if not config.use_peft:
+        models.pads_with(body, prepared.tokenizer)
+    return body
 
 
 def num_parameters(body: Any) -> dict[str, int]:
     """How many parameters `body` has, and how many of them are trained."""
     parameters = list(body.parameters())
     return {
-        "parameters": sum(int(p.numel()) for p in parameters),
+        "parameters": sum(num_weights(p) for p in parameters),
         "trainable_parameters": sum(int(p.numel()) for p in parameters if p.requires_grad),
     }
 
@@ -245,3 +266,5 @@ def _say_plan(config: TrainConfig, options: Mapping[str, Any], run_plan: Plan, p
         f"({run_plan.max_steps / run_plan.steps_per_epoch:.3g} epochs), up to {run_plan.tokens_per_micro_batch:,} tokens at once"
     )
     say(f"dtype        {str(precision.dtype).removeprefix('torch.')} ({precision.reason})")
+    if config.optim.startswith("paged") and not torch.cuda.is_available():
+        say(f"note         {config.optim} pages nothing out here: that takes a GPU")

@@ -4,7 +4,9 @@ mismatched pairs of its baseline.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,13 @@ from orpo.training.references import References, Totals, live_totals
 Say = Callable[[str], None]
 
 
-def beside_of(prepared: Prepared, body: Any, path: EnginePath, *, run_dir: Path, is_resumed: bool, say: Say) -> Beside:
-    """What the objective of `prepared` reads beside the log-probs of `body`. The same bits after a resume."""
+def beside_of(
+    prepared: Prepared, body: Any, path: EnginePath, *, run_dir: Path, is_resumed: bool, say: Say, spent: Callable[[float], None]
+) -> Beside:
+    """What the objective of `prepared` reads beside the log-probs of `body`. The same bits after a resume.
+
+    `spent` is told the seconds that it took to make the reference of what is trained on ready; that of held-out pairs is no such cost.
+    """
     name = prepared.config.objective
     reads = reads_of(name)
     if not catalogue.needs_reference(name):
@@ -36,17 +43,21 @@ def beside_of(prepared: Prepared, body: Any, path: EnginePath, *, run_dir: Path,
     mismatched = _mismatched(prepared, body, path) if catalogue.needs_baseline(name) else None
     way = reference_way(prepared.config)
     if way == "precomputed":
-        return Beside(reads, _tables(prepared, body, path, mismatched, run_dir=run_dir, is_resumed=is_resumed, say=say), mismatched)
+        tables = _tables(prepared, body, path, mismatched, run_dir=run_dir, is_resumed=is_resumed, say=say, spent=spent)
+        return Beside(reads, tables, mismatched)
     if way == "adapter":
         say("reference    the model with its adapters off")
         return Beside(reads, References.live(_live(prepared, body, path, adapters=False)), mismatched)
     say("reference    a frozen copy of the model, kept in memory")
-    return Beside(reads, References.live(_live(prepared, base_body(prepared, prepared.precision.dtype), path)), mismatched)
+    with _timed(spent):
+        copy = base_body(prepared, prepared.precision.dtype)
+    return Beside(reads, References.live(_live(prepared, copy, path)), mismatched)
 
 
 def base_body(prepared: Prepared, dtype: torch.dtype) -> Any:
     """The model that training starts from, frozen, in `dtype`, on its device: the base with its seeded rows of new tokens."""
-    body = models.load_model(models.located(str(prepared.config.model)), dtype=dtype)
+    source = models.located(str(prepared.config.model))
+    body = models.load_model(source, dtype=dtype, load_in_4bit=prepared.config.load_in_4bit)
     models.add_token_rows(body, len(prepared.tokenizer), prepared.new_token_ids, seed=prepared.config.seed)
     return body.to("cuda" if torch.cuda.is_available() else "cpu").eval().requires_grad_(False)
 
@@ -69,8 +80,23 @@ def _mismatched(prepared: Prepared, body: Any, path: EnginePath) -> MismatchedPa
     return MismatchedPairs(_live(prepared, body, path), train, held)
 
 
+@contextmanager
+def _timed(spent: Callable[[float], None]) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    spent(time.monotonic() - started)
+
+
 def _tables(
-    prepared: Prepared, body: Any, path: EnginePath, mismatched: MismatchedPairs | None, *, run_dir: Path, is_resumed: bool, say: Say
+    prepared: Prepared,
+    body: Any,
+    path: EnginePath,
+    mismatched: MismatchedPairs | None,
+    *,
+    run_dir: Path,
+    is_resumed: bool,
+    say: Say,
+    spent: Callable[[float], None],
 ) -> References:
     """Tables of all that the run reads. Where one has to be made, the policy scores it while it still is the model it starts from."""
     config = prepared.config
@@ -88,12 +114,13 @@ def _tables(
             return _never
         return table_totals(examples, folder=folder, facts=table_facts(prepared, path, device), score=score, device=device, say=say)
 
-    held_out_mismatched = mismatched.held_out if mismatched else None
+    with _timed(spent):
+        train, mismatched_train = table(prepared.store), table(mismatched.train if mismatched else None)
     return References(
-        train=table(prepared.store),
+        train=train,
         held_out=table(prepared.held_out),
-        mismatched=table(mismatched.train if mismatched else None),
-        held_out_mismatched=table(held_out_mismatched),
+        mismatched=mismatched_train,
+        held_out_mismatched=table(mismatched.held_out if mismatched else None),
     )
 
 
@@ -103,6 +130,7 @@ def table_facts(prepared: Prepared, path: EnginePath, device: str) -> Mapping[st
         "weights": prepared.identity.base_model.weights_sha256,
         "new_token_rows": [prepared.config.seed, list(prepared.new_token_ids)] if prepared.new_token_ids else [],
         "weights_dtype": str(prepared.precision.dtype if prepared.config.use_peft else torch.float32),
+        **({"load_in_4bit": True} if prepared.config.load_in_4bit else {}),
         "dtype": str(prepared.precision.dtype),
         "path": str(path),
         "device": device,

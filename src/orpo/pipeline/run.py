@@ -14,6 +14,8 @@ from orpo.engine.paths import Path as EnginePath
 from orpo.engine.scores import choose_score_path
 from orpo.engine.startup_check import choose_path
 from orpo.errors import InterruptedRun
+from orpo.pipeline.cost import cost_section
+from orpo.pipeline.given import NOTHING, Given
 from orpo.pipeline.outcome import last_row, now, outcome_recorded
 from orpo.pipeline.prepare import Prepared, load_body, num_parameters, prepare
 from orpo.pipeline.references import beside_of
@@ -24,10 +26,11 @@ from orpo.runs.atomic import write_json_atomic, write_text_atomic
 from orpo.runs.metrics import MetricsLog
 from orpo.runs.summary import RunSummary, read_summary, write_summary
 from orpo.training.assemble import build_trainer, training_arguments
+from orpo.training.beside import Beside
 from orpo.training.checkpointing import checkpoint_saver
 from orpo.training.config import ResolvedConfig, to_yaml
 from orpo.training.console import TrainingView
-from orpo.training.environment import environment, peak_memory_gib
+from orpo.training.environment import environment
 from orpo.training.export import export_model
 from orpo.training.guards import FiniteGuard, SignalCallback, StopSignals, stops_are_errors
 from orpo.training.place import Place, check_same_run, run_place, settings_hash
@@ -48,24 +51,36 @@ class Run:
 
 
 def run_training(
-    resolved: ResolvedConfig, *, console: Console | None = None, parent: Path = Path("runs"), prefix: str = "", judge: Judge | None = None
+    resolved: ResolvedConfig,
+    *,
+    console: Console | None = None,
+    parent: Path = Path("runs"),
+    prefix: str = "",
+    judge: Judge | None = None,
+    with_pages: bool = True,
+    given: Given = NOTHING,
 ) -> Run:
     """The finished run of `resolved`. `judge` scores replies to held-out prompts before and after (the built-in world has one).
+
+    Without pages there is no report and no card: for many runs that are shown on one page together. `given` is what the caller holds in
+    memory in place of what the settings name.
 
     Raises the errors of `orpo.errors`; InterruptedRun after a signal, with a valid checkpoint saved.
     """
     console = console or people_console(quiet=not is_first())
     with stops_are_errors():
-        return _run(resolved, console=console, parent=parent, prefix=prefix, judge=judge)
+        return _run(resolved, console=console, parent=parent, prefix=prefix, judge=judge, with_pages=with_pages, given=given)
 
 
-def _run(resolved: ResolvedConfig, *, console: Console, parent: Path, prefix: str, judge: Judge | None) -> Run:
+def _run(
+    resolved: ResolvedConfig, *, console: Console, parent: Path, prefix: str, judge: Judge | None, with_pages: bool, given: Given
+) -> Run:
     """Everything from the settings on: prepare, find the place, check what is resumed, train."""
     say = Say(console)
     quiet_libraries()
     start_ranks()
     started = time.monotonic()
-    prepared = prepare(resolved, say)
+    prepared = prepare(resolved, say, given=given)
     config = resolved.config
     asked = settings_hash(asdict(prepared.identity) | {"free": None})
     prefix = prefix or f"{config.objective}-{Path(str(config.model)).name}"
@@ -79,7 +94,7 @@ def _run(resolved: ResolvedConfig, *, console: Console, parent: Path, prefix: st
             prepared = prepared.cut_as(from_first(lambda: read_summary(place.run_dir).sections.get("model", {})))
         summary = from_first(lambda: _begin(place, resolved, prepared, asked))
         with outcome_recorded(place.run_dir, summary, started, advice=prepared.memory_advice):
-            return _train(place, prepared, console=console, say=say, judge=judge, started=started)
+            return _train(place, prepared, console=console, say=say, judge=judge, started=started, with_pages=with_pages)
 
 
 def people_console(*, quiet: bool = False) -> Console:
@@ -111,6 +126,8 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
     # peft 0.21 reads an attribute that transformers 5.23 renamed; nothing a user can act on.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+    # bitsandbytes 0.50 says it once for each weight; the run says it once.
+    warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU", category=UserWarning)
 
 
 def _begin(place: Place, resolved: ResolvedConfig, prepared: Prepared, asked: str) -> RunSummary:
@@ -128,7 +145,7 @@ def _begin(place: Place, resolved: ResolvedConfig, prepared: Prepared, asked: st
     return summary
 
 
-def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judge: Judge | None, started: float) -> Run:
+def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judge: Judge | None, started: float, with_pages: bool) -> Run:
     """The run itself: load, sample, train, sample, export, report."""
     run_dir, config = place.run_dir, prepared.config
     body = load_body(prepared, place.resume.path if place.resume else None, say)
@@ -150,8 +167,9 @@ def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judg
     def finish() -> RunSummary:
         export_model(run_dir, body, prepared.tokenizer)
         sections = finish_samples(run_dir, prepared, body, judge=judge)
-        write_summary(run_dir, _finished(run_dir, sections, started))
-        write_pages(run_dir, say)
+        write_summary(run_dir, _finished(run_dir, prepared, sections, started))
+        if with_pages:
+            write_pages(run_dir, say)
         return read_summary(run_dir)
 
     say(f"writes       {run_dir}/")
@@ -165,7 +183,7 @@ def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judg
 def _fit(place: Place, prepared: Prepared, body: Any, path: EnginePath, *, console: Console, say: Say, step: int) -> None:
     """Trains from `step` to the end. Raises InterruptedRun after a signal, once its checkpoint is published."""
     config, run_dir = prepared.config, place.run_dir
-    beside = beside_of(prepared, body, path, run_dir=run_dir, is_resumed=place.resume is not None, say=say)
+    beside = _beside(prepared, body, path, run_dir=run_dir, is_resumed=place.resume is not None, say=say)
     log = MetricsLog(run_dir / names.METRICS) if is_first() else None
     if log:
         log.truncate_after(step if place.resume else -1)
@@ -201,10 +219,14 @@ def _fit(place: Place, prepared: Prepared, body: Any, path: EnginePath, *, conso
             say=view.say,
             before=log.sync if log else lambda: None,
         ),
-        callbacks=[signal_callback, RecordingCallback(*([log.append, view.show] if log else []))],
+        callbacks=[signal_callback, RecordingCallback(*([log.append, view.show] if log else [])), *prepared.given.callbacks],
     )
+    if prepared.given.began:
+        prepared.given.began(trainer)
     if place.resume:
-        trainer.restore_progress(step, float(last_row(run_dir).get("seconds") or 0.0), place.resume.manifest.facts.samples_seen)
+        last, num_pairs = last_row(run_dir), place.resume.manifest.facts.samples_seen
+        evaluating = float(last.get("evaluation_seconds") or 0.0)
+        trainer.restore_progress(step, float(last.get("seconds") or 0.0), num_pairs, evaluation_seconds=evaluating)
     try:
         with signals, view:
             trainer.train(resume_from_checkpoint=str(place.resume.path) if place.resume else None)
@@ -216,6 +238,23 @@ def _fit(place: Place, prepared: Prepared, body: Any, path: EnginePath, *, conso
     if trainer.guard.num_skipped:
         say(f"{trainer.guard.num_skipped} steps were not finite and changed nothing; their batches are saved beside the metrics")
     _stop_if_asked(trainer, signal_callback, run_dir)
+
+
+def _beside(prepared: Prepared, body: Any, path: EnginePath, *, run_dir: Path, is_resumed: bool, say: Say) -> Beside:
+    """What the objective reads beside the policy; how long that took to make is added to the summary: it is part of the cost."""
+
+    def add(seconds: float) -> None:
+        summary = read_summary(run_dir)
+        write_summary(run_dir, summary.with_section("cost", {"reference_seconds": _reference_seconds(summary) + seconds}))
+
+    def spent(seconds: float) -> None:
+        from_first(lambda: add(seconds))
+
+    return beside_of(prepared, body, path, run_dir=run_dir, is_resumed=is_resumed, say=say, spent=spent)
+
+
+def _reference_seconds(summary: RunSummary) -> float:
+    return float(summary.sections.get("cost", {}).get("reference_seconds", 0.0))
 
 
 def _stop_if_asked(trainer: PreferenceTrainer, signals: SignalCallback, run_dir: Path) -> None:
@@ -239,26 +278,13 @@ def _batch_saver(run_dir: Path) -> Any:
     return save
 
 
-def _finished(run_dir: Path, sections: dict[str, Any], started: float) -> RunSummary:
+def _finished(run_dir: Path, prepared: Prepared, sections: dict[str, Any], started: float) -> RunSummary:
     """The summary of a run that is done."""
     summary = read_summary(run_dir)
+    cost = cost_section(run_dir, prepared, reference_seconds=_reference_seconds(summary))
     seconds = summary.seconds + time.monotonic() - started
     steps = int(last_row(run_dir).get("step", 0))
     summary = replace(summary, status="done", finished=now(), seconds=seconds, steps=steps, exit_code=0)
-    for name, content in {**evaluation_section(run_dir), **sections, "cost": _cost(run_dir)}.items():
+    for name, content in {**evaluation_section(run_dir), **sections, "cost": cost}.items():
         summary = summary.with_section(name, content)
     return summary
-
-
-def _cost(run_dir: Path) -> dict[str, Any]:
-    """Tokens, pairs and rate of the training steps, and the peak memory of this process."""
-    last = last_row(run_dir)
-    seconds = float(last.get("seconds") or 0.0)
-    tokens = int(last.get("num_tokens") or 0)
-    return {
-        "num_tokens": tokens,
-        "num_pairs": int(last.get("num_pairs") or 0),
-        "training_seconds": seconds,
-        "tokens_per_second": tokens / seconds if seconds else None,
-        "peak_memory_gib": peak_memory_gib(),
-    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +11,7 @@ from orpo.core.records import Reads
 from orpo.data.checks import CheckedData, check_data
 from orpo.data.columns import parse_columns
 from orpo.data.limits import Overlong
+from orpo.data.rows import RowReader
 from orpo.data.store import TokenStore
 from orpo.data.templates import Template
 from orpo.data.traces import Overlap, overlap
@@ -29,34 +29,32 @@ OVERLAP_SAID = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The longest row that is trained on, and that the model could take, in tokens; None where it has no end."""
-
-    max_length: int
-    max_positions: int | None
-
-
 def checked_data(
     config: TrainConfig,
     paths: Sequence[str],
     tokenizer: Any,
     *,
-    limits: Limits,
+    max_length: int,
+    max_positions: int | None = None,
     template: Template | None = None,
+    opened: Mapping[str, RowReader] | None = None,
 ) -> CheckedData:
-    """All rows of `paths` checked and tokenized in one pass, by `template` where one is resolved. Raises DataError naming file and line."""
+    """All rows of `paths` (of `opened`, where it names them) checked and tokenized in one pass, by `template` where one is resolved.
+
+    Raises DataError naming file and line.
+    """
     data = check_data(
         paths,
         tokenizer=tokenizer,
         template=template or config.template,
         columns=parse_columns(config.columns) if config.columns else None,
-        max_length=limits.max_length,
+        max_length=max_length,
         overlong=cast(Overlong, config.overlong),
         max_bad_rows=config.max_bad_rows,
         pair_labelled=config.pair_labelled,
         reads=reads_of(config.objective),
-        max_positions=limits.max_positions,
+        max_positions=max_positions,
+        opened=opened,
     )
     data.raise_if_errors()
     return data

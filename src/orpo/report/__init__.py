@@ -1,1 +1,1 @@
-"""One offline HTML page per run, and its model card: a run directory enters, report.html and README.md leave. No torch, no network."""
+"""Offline HTML pages of a run, a comparison, or several runs, and a run's model card: what was recorded enters. No torch, no network."""

@@ -21,11 +21,17 @@ class Frame:
     high_x: float
     low_y: float
     high_y: float
+    margin: float = RIGHT
+
+    @property
+    def right(self) -> float:
+        """Where the plotting area ends and the labels begin."""
+        return WIDTH - self.margin
 
     def x(self, value: float) -> float:
         """The horizontal place of `value`; a range of one step puts it at the left."""
         span = (self.high_x - self.low_x) or 1.0
-        return LEFT + (WIDTH - LEFT - RIGHT) * (value - self.low_x) / span
+        return LEFT + (self.right - LEFT) * (value - self.low_x) / span
 
     def y(self, value: float) -> float:
         """The vertical place of `value`, at the edge when it lies beyond it (callers count those with `is_outside`)."""
@@ -35,6 +41,21 @@ class Frame:
     def is_outside(self, value: float) -> bool:
         """True when `value` lies above or below the frame."""
         return not self.low_y <= value <= self.high_y
+
+
+@dataclass(frozen=True, slots=True)
+class Across:
+    """A horizontal scale of its own: values from `low` to `high` lie from `left` to `right`."""
+
+    low: float
+    high: float
+    left: float
+    right: float
+
+    def x(self, value: float) -> float:
+        """The place of `value`, at the edge when it lies beyond it."""
+        inside = min(max(value, self.low), self.high)
+        return self.left + (self.right - self.left) * (inside - self.low) / ((self.high - self.low) or 1.0)
 
 
 def value_range(lines: Iterable[float], dots: list[float]) -> tuple[float, float]:

@@ -30,28 +30,32 @@ def render_card(run_dir: Path) -> str:
     return card(read_run(run_dir))
 
 
-def write_card(run_dir: Path) -> Path:
-    """The path of README.md; README.md and its picture are each written whole or not at all, the picture first."""
-    run = read_run(run_dir)
+def write_card(run_dir: Path, *, into: Path | None = None, library: str = "", extra: str = "") -> Path:
+    """The path of README.md in the run directory, or in another folder; it and its picture are each written whole, the picture first.
+
+    `library` is what loads the model in that folder, where it is not the run's own; `extra` is a section more.
+    """
+    run, folder = read_run(run_dir), into or run_dir
     if plotted(run):
-        atomic.write_bytes_atomic(run_dir / PLOT, render_plot(run))
-    atomic.write_text_atomic(run_dir / CARD, card(run))
-    return run_dir / CARD
+        atomic.write_bytes_atomic(folder / PLOT, render_plot(run))
+    atomic.write_text_atomic(folder / CARD, card(run, library=library, extra=extra))
+    return folder / CARD
 
 
-def card(run: RunData) -> str:
+def card(run: RunData, *, library: str = "", extra: str = "") -> str:
     """The model card of a run that was read already."""
     shown = plotted(run)
     picture = [f"![Log-probs and accuracy over the steps]({PLOT})", picture_note(shown)] if shown else []
     sentences = [f"- {escape_markdown(plain_text(sentence.content))}" for sentence in verdict(run, alarms(run))]
     parts = [
-        f"---\n{yaml.safe_dump(_header(run), sort_keys=False, allow_unicode=False)}---",
+        f"---\n{yaml.safe_dump(_header(run, library), sort_keys=False, allow_unicode=False)}---",
         f"# {escape_markdown(run.name)}",
         _opening(run),
         *picture,
         "## What was measured",
         "\n".join(sentences),
         *_table(run),
+        *([extra] if extra else []),
         "## How to reproduce it",
         *_reproduce(run),
         "## What this card does not say",
@@ -60,13 +64,13 @@ def card(run: RunData) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _header(run: RunData) -> dict[str, object]:
+def _header(run: RunData, library: str) -> dict[str, object]:
     """What a model hub reads. Names only where they can be names on a hub: a path of somebody's disk does not belong there."""
     objective, model, data = facts.text(run, "objective"), facts.text(run, "model"), facts.setting(run, "data")
     names = [re.split("[@:]", str(name))[0] for name in (data if isinstance(data, list) else [data])]
     datasets = [name for name in names if _is_hub_id(name)]
     header: dict[str, object] = {
-        "library_name": "peft" if (run.path / ADAPTER).is_dir() else "transformers",
+        "library_name": library or ("peft" if (run.path / ADAPTER).is_dir() else "transformers"),
         "pipeline_tag": "text-classification" if objective == "reward" else "text-generation",
     }
     if model and _is_hub_id(model):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from orpo.report import axes, numbers
 from orpo.report.axes import HEIGHT, LEFT, RIGHT, TOP, WIDTH, Frame
+from orpo.report.labels import fitted
 from orpo.report.markup import Html, element
 from orpo.report.series import Curve, Point, evenly, rule_in_words, thin
 
@@ -40,7 +41,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A figure. `keys` are the metric names as in metrics.jsonl; `between` names two lines whose gap is tinted and what the gap is."""
+    """A figure. `keys` are the metric names as in metrics.jsonl; `between` names two lines whose gap is tinted and what the gap is.
+
+    `limits` and `steps` fix the scales, so that charts side by side can be compared; `margin` is the room for the labels at the right;
+    `stages` are marked where they begin, by name.
+    """
 
     id: str
     title: str
@@ -52,6 +57,9 @@ class Chart:
     limits: tuple[float, float] | None = None
     marks: tuple[float, ...] = ()
     between: tuple[int, int] | None = None
+    steps: tuple[float, float] | None = None
+    margin: int = RIGHT
+    stages: tuple[tuple[float, str], ...] = ()
     frame: Frame = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,13 +87,13 @@ def _frame(chart: Chart) -> Frame:
     drawn = [y for line in chart.lines for _, y in (*line.train.smooth, *line.held_out.raw)]
     drawn += [edge for line in chart.lines for _, *edges in line.band for edge in edges] + list(chart.marks)
     low, high = chart.limits or axes.value_range(drawn, [y for line in chart.lines for _, y in line.train.raw])
-    return Frame(min(steps), max(steps), low, high)
+    return Frame(*(chart.steps or (min(steps), max(steps))), low, high, chart.margin)
 
 
 def _drawing(chart: Chart) -> Html:
     title = element("title", chart.title, id=f"{chart.id}-title")
     description = element("desc", " ".join(_spoken(chart, line) for line in chart.lines), id=f"{chart.id}-desc")
-    layers = [_grid(chart), _gap(chart), *(_line(chart, line) for line in chart.lines), _labels(chart)]
+    layers = [_grid(chart), _stages(chart), _gap(chart), *(_line(chart, line) for line in chart.lines), _labels(chart)]
     return element(
         "svg",
         title,
@@ -99,7 +107,7 @@ def _drawing(chart: Chart) -> Html:
 
 
 def _grid(chart: Chart) -> Html:
-    frame, right = chart.frame, WIDTH - RIGHT
+    frame, right = chart.frame, chart.frame.right
     parts = [element("text", chart.unit, class_="axis", x=0, y=11)]
     shares = chart.limits == SHARES
     values = [0.0, 0.25, 0.5, 0.75, 1.0] if shares else axes.ticks(frame.low_y, frame.high_y)
@@ -112,6 +120,18 @@ def _grid(chart: Chart) -> Html:
         parts.append(element("text", numbers.count(value), class_="axis", x=_at(frame.x(value)), y=HEIGHT - 10, text_anchor="middle"))
     parts.append(element("text", "step", class_="axis", x=0, y=HEIGHT - 10))
     return element("g", *parts, aria_hidden="true")
+
+
+def _stages(chart: Chart) -> Html | None:
+    """Where each stage begins, its name at the top of its part."""
+    if not chart.stages:
+        return None
+    parts, ends = [], [*(x for x, _ in chart.stages[1:]), chart.frame.high_x]
+    for (start, name), end in zip(chart.stages, ends, strict=True):
+        left, right = chart.frame.x(start), chart.frame.x(end)
+        parts.append(element("line", class_="mark", x1=_at(left), x2=_at(left), y1=TOP - 14, y2=HEIGHT - 30))
+        parts.append(element("text", fitted(name, right - left - 6, size=11.5), class_="axis", x=_at(left + 4), y=TOP - 6))
+    return element("g", *parts)
 
 
 def _gap(chart: Chart) -> Html | None:
@@ -152,7 +172,7 @@ def _labels(chart: Chart) -> Html:
     labels = []
     for line, y in zip(lines, places, strict=True):
         value = element("tspan", chart.spelled(line.emphasised[-1][1]), class_="value")
-        x = WIDTH - RIGHT + 10
+        x = _at(chart.frame.right + 10)
         labels.append(element("text", line.name + " ", value, class_=f"label {line.style}", x=x, y=_at(y), dy="0.35em"))
     return element("g", *labels)
 

@@ -58,9 +58,14 @@ def text(run: RunData, name: str) -> str | None:
     return None if value is None else str(value)
 
 
+def settings(run: RunData) -> Mapping[str, Any]:
+    """The resolved config as an object; empty where there is none, or it is no YAML object."""
+    return _config(run.config_text or "")
+
+
 def setting(run: RunData, name: str) -> Any:
     """`name` from the resolved config, at its top or one level down; None if it is not set or the file is not YAML."""
-    config = _config(run.config_text or "")
+    config = settings(run)
     if name in config and not isinstance(config[name], Mapping):
         return config[name]
     return next((part[name] for part in config.values() if isinstance(part, Mapping) and name in part), None)

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from pathlib import Path
 
 from orpo.report import chart, curves, facts, startend, tables
 from orpo.report.alarms import Alarm, alarms
 from orpo.report.escape import clipped
-from orpo.report.markup import Html, document, element, join, style_sheet
+from orpo.report.markup import Html, element, join
 from orpo.report.numbers import as_number, count, datum, duration, moment, nats, percent, short
 from orpo.report.samples import samples_section
-from orpo.report.verdict import Sentence, verdict
+from orpo.report.verdict import verdict
+from orpo.report.whole_page import Section, note, sentences_list, whole_page
 from orpo.runs import atomic
 from orpo.runs.names import REPORT
 from orpo.runs.summary import RunData, read_run
 
 NO_HELD_OUT = "No pairs were held out, or none were measured: thick lines, intervals and a start-to-end comparison are absent, not zero."
-
-
-FOOTER = "Made by orpo from the files of the run directory. This page runs no script and asks for nothing from anywhere."
 
 
 def render_report(run_dir: Path) -> str:
@@ -39,31 +34,7 @@ def write_report(run_dir: Path) -> Path:
 
 def page(run: RunData) -> str:
     """The page for a run that was read already."""
-    css = files("orpo.report").joinpath("page.css").read_text(encoding="utf-8")
-    found = alarms(run)
-    sections = [(name, title, content) for name, title, content in _sections(run, found) if content is not None]
-    links = [element("a", title, href=f"#{name}") for name, title, _ in sections]
-    body = [
-        _header(run),
-        element("nav", *links, aria_label="Parts of this report"),
-        element("main", *(_section(name, title, content) for name, title, content in sections)),
-        element("footer", element("p", FOOTER)),
-    ]
-    return document(element("html", _head(run, css), element("body", *body), lang="en"))
-
-
-def _head(run: RunData, css: str) -> Html:
-    # Stricter than 'unsafe-inline': the one style sheet is named by its hash, so no other style can apply.
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    policy = f"default-src 'none'; script-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
-    metas = [
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("meta", name="referrer", content="no-referrer"),
-    ]
-    return element("head", *metas, element("title", f"{clipped(run.name, 120)} \u2013 orpo report"), style_sheet(css))
+    return whole_page(_header(run), _sections(run, alarms(run)), title=run.name, source="the files of the run directory")
 
 
 def _header(run: RunData) -> Html:
@@ -102,33 +73,17 @@ def _status(run: RunData) -> Html | None:
     )
 
 
-def _sections(run: RunData, found: tuple[Alarm, ...]) -> list[tuple[str, str, Html | None]]:
+def _sections(run: RunData, found: tuple[Alarm, ...]) -> list[Section]:
     return [
-        ("verdict", "Verdict", join([_verdict(verdict(run, found)), _figures(run)])),
+        ("verdict", "Verdict", join([sentences_list(verdict(run, found)), _figures(run)])),
         ("curves", "Curves", _curves(run)),
         ("alarms", "Alarms", _alarms(found)),
-        ("samples", "Samples", samples_section(run.samples) if run.samples else _absent("No samples were written.")),
-        ("data", "Data", tables.data_section(run.data_report) if run.data_report else _absent("There is no data_report.json.")),
+        ("samples", "Samples", samples_section(run.samples) if run.samples else note("No samples were written.")),
+        ("data", "Data", tables.data_section(run.data_report) if run.data_report else note("There is no data_report.json.")),
         ("cost", "Cost", tables.cost_section(run)),
-        ("config", "Settings", tables.config_section(run.config_text) if run.config_text else _absent("There is no config.resolved.yaml.")),
+        ("config", "Settings", tables.config_section(run.config_text) if run.config_text else note("There is no config.resolved.yaml.")),
         ("reproduce", "How to reproduce it", tables.reproduce_section(run)),
     ]
-
-
-def _section(name: str, title: str, content: Html) -> Html:
-    return element("section", element("h2", title, id=f"{name}-heading"), content, id=name, aria_labelledby=f"{name}-heading")
-
-
-def _absent(text: str) -> Html:
-    return element("p", text, class_="note")
-
-
-def _verdict(sentences: tuple[Sentence, ...]) -> Html:
-    items = [
-        element("li", element("p", sentence.content), element("small", "Rule: ", sentence.rule), class_=sentence.tone)
-        for sentence in sentences
-    ]
-    return element("ol", *items, class_="verdict")
 
 
 def _figures(run: RunData) -> Html | None:
@@ -159,9 +114,7 @@ def _curves(run: RunData) -> Html:
     start_end = startend.figure(run)
     figures = [*drawn[:3], *([start_end] if start_end else []), *drawn[3:]]
     notes = [chart.reading_note(made) if made else "No step was logged."] + ([] if any(facts.held_out(run)) else [NO_HELD_OUT])
-    return join(
-        [*(element("p", note, class_="note") for note in notes), element("div", *figures, class_="figures"), curves.numbers_table(run)]
-    )
+    return join([*(note(text) for text in notes), element("div", *figures, class_="figures"), curves.numbers_table(run)])
 
 
 def _alarms(found: tuple[Alarm, ...]) -> Html:

@@ -35,10 +35,10 @@ def _sample(position: int, row: Mapping[str, Any]) -> Html:
     if row.get("source") is not None:
         heading.append(element("code", clipped(str(row["source"]), 200), class_="source"))
     replies = [_reply(row, key, name) for key, name in (("before", "Before training"), ("after", "After training"))]
-    given = [_block(row[key], key, key) for key in ("chosen", "rejected") if row.get(key) is not None]
+    given = [block(row[key], key, key) for key in ("chosen", "rejected") if row.get(key) is not None]
     parts = [
         element("div", *heading, class_="sample-head"),
-        _block(row.get("prompt"), "Prompt", "prompt"),
+        block(row.get("prompt"), "Prompt", "prompt"),
         element("div", *replies, class_="pair"),
     ]
     if given:
@@ -47,16 +47,22 @@ def _sample(position: int, row: Mapping[str, Any]) -> Html:
 
 
 def _reply(row: Mapping[str, Any], key: str, name: str) -> Html:
+    return block(row.get(key), name, key, *reply_facts(row, key))
+
+
+def reply_facts(row: Mapping[str, Any], key: str) -> list[Html]:
+    """What is known of the reply `key` of a row: its tokens, whether it was cut, and what the oracle gave it."""
     tokens = as_number(row.get(f"{key}_tokens"))
     said: list[Child] = [datum(tokens, count(tokens)), " tokens"] if tokens is not None else []
     said += [", cut at the limit"] if row.get(f"{key}_ended") is False else []
     verdict = row.get(f"{key}_verdict")
     score = as_number(verdict.get("score")) if isinstance(verdict, Mapping) else None
     said += [", oracle ", datum(score, percent(score))] if score is not None else []
-    return _block(row.get(key), name, key, *([element("span", *said, class_="tokens")] if said else []))
+    return [element("span", *said, class_="tokens")] if said else []
 
 
-def _block(value: Any, name: str, kind: str, *beside: Html) -> Html:
+def block(value: Any, name: Child, kind: str, *beside: Html) -> Html:
+    """A text with its heading: cut where it is long, and said to be missing, empty or blank where it is."""
     text = spoken(value)
     missing = "not written" if value is None else "empty" if not text else f"{len(text)} blank characters" if text.isspace() else None
     content = (

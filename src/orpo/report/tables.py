@@ -40,10 +40,10 @@ def data_section(report: Mapping[str, Any]) -> Html:
     entries: list[tuple[Child, Child]] = []
     for key in ("shape", "rows", "pairs", "trained_on", "held_out", *_OVERLAP, "template"):
         if report.get(key) is not None:
-            entries.append((key.replace("_", " "), _value(report[key])))
+            entries.append((key.replace("_", " "), json_cell(report[key])))
     errors = report.get("errors")
     num_errors = report.get("num_errors", len(errors) if isinstance(errors, list) else errors)
-    entries += [("errors", _value(num_errors))] if num_errors is not None else []
+    entries += [("errors", json_cell(num_errors))] if num_errors is not None else []
     held_out = facts.mapping(report.get("eval_data"))
     return join(
         [
@@ -74,7 +74,7 @@ def _problems(report: Mapping[str, Any]) -> Html:
         for kind, num in facts.mapping(report.get(severity)).items():
             finding = advice.get((_SEVERITIES[severity], kind), {})
             said = (clipped(str(finding.get(key, "")), MAX_CELL) for key in ("effect", "fix"))
-            rows.append((clipped(str(kind), 80), done, _value(num), *said))
+            rows.append((clipped(str(kind), 80), done, json_cell(num), *said))
     if not rows:
         return element("p", "No row was dropped or warned about.", class_="note")
     heads = ("kind", "what was done", "rows", "what it does to training", "what to do")
@@ -110,7 +110,7 @@ _LIMITS = {
 
 def _figures(figures: Mapping[str, Any], names: Mapping[str, str]) -> Html | None:
     """A list of the figures that have a name and a value, in the order of the names."""
-    entries: list[tuple[Child, Child]] = [(name, _value(figures[key])) for key, name in names.items() if figures.get(key) is not None]
+    entries: list[tuple[Child, Child]] = [(name, json_cell(figures[key])) for key, name in names.items() if figures.get(key) is not None]
     return pairs_list(entries) if entries else None
 
 
@@ -123,7 +123,7 @@ def _limits(max_lengths: Mapping[str, Any]) -> Html | None:
     limits = [facts.mapping(limit) for limit in facts.sequence(max_lengths.get("limits"))]
     if not limits:
         return None
-    rows = [tuple(_value(limit.get(key)) for key in _LIMITS) for limit in limits[:MAX_ENTRIES]]
+    rows = [tuple(json_cell(limit.get(key)) for key in _LIMITS) for limit in limits[:MAX_ENTRIES]]
     suggested, share = as_number(max_lengths.get("suggested")), as_number(max_lengths.get("rows_whole_share"))
     said = None
     if suggested is not None and share is not None:
@@ -136,14 +136,14 @@ def _tokens(tokens: Mapping[str, Any]) -> Html | None:
     """Token statistics: a table where each part has several figures, a list for single figures."""
     wide = {str(name): part for name, part in tokens.items() if isinstance(part, Mapping)}
     flat: list[tuple[Child, Child]] = [
-        (_COUNTED.get(str(name), str(name).replace("_", " ")), _value(value))
+        (_COUNTED.get(str(name), str(name).replace("_", " ")), json_cell(value))
         for name, value in tokens.items()
         if not isinstance(value, Mapping)
     ]
     parts = [pairs_list(flat[:MAX_ENTRIES])] if flat else []
     if wide:
         columns = list(dict.fromkeys(str(key) for part in wide.values() for key in part))[:MAX_COLUMNS]
-        rows = [(name, *(_value(part.get(column)) for column in columns)) for name, part in list(wide.items())[:MAX_COLUMNS]]
+        rows = [(name, *(json_cell(part.get(column)) for column in columns)) for name, part in list(wide.items())[:MAX_COLUMNS]]
         parts.append(table(("tokens", *columns), rows, name="Lengths in tokens", class_="scroll lengths"))
     return join(parts) if parts else None
 
@@ -211,7 +211,7 @@ def reproduce_section(run: RunData) -> Html:
         parts.append(element("pre", element("code", clipped(line, MAX_TEXT)), tabindex=0))
     seed = facts.setting(run, "seed")
     if seed is not None:
-        parts.append(pairs_list([("seed", _value(seed))]))
+        parts.append(pairs_list([("seed", json_cell(seed))]))
     files = facts.data_files(run)
     if files:
         parts += [element("h3", "Data"), _files(files), _more(len(files), "files")]
@@ -235,12 +235,12 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Child]
     entries: list[tuple[str, Child]] = []
     for key, value in values.items():
         name = clipped(f"{prefix} {key}".strip(), 80)
-        entries += _flat(value, "" if name == "libraries" else name) if isinstance(value, Mapping) else [(name, _value(value))]
+        entries += _flat(value, "" if name == "libraries" else name) if isinstance(value, Mapping) else [(name, json_cell(value))]
     return entries
 
 
-def _value(value: Any) -> Child:
-    """Any JSON value for a table cell."""
+def json_cell(value: Any) -> Child:
+    """Any JSON value for a cell of a table or a list: numbers with their exact value, objects as JSON, all of it clipped."""
     exact = as_number(value)
     if exact is not None:
         return datum(value, count(exact) if isinstance(value, int) else short(exact))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from orpo.runs.checkpoints import begin_staging, discard_staging, publish_stagin
 from orpo.runs.manifest import BaseModel, CheckpointFacts
 from orpo.runs.rotation import rotate
 from orpo.runs.storage import storage_errors
+from orpo.training.environment import library_version
 from orpo.training.ranks import all_or_none, from_first
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ FREE_FIELDS = frozenset(
         "max_new_tokens",
         "max_bad_rows",
         "preset",  # what it set stands for it
+        "recipe",
     }
 )
 """Settings that may change when a run is resumed; all others must match."""
@@ -72,7 +73,7 @@ class RunIdentity:
             base_model=self.base_model,
             free=self.free,
             data=self.data,
-            libraries={name: importlib.metadata.version(name) for name in LIBRARIES},
+            libraries={name: library_version(name) for name in LIBRARIES},
         )
 
 

@@ -6,27 +6,28 @@ config_check.py what contradicts, config_text.py writes YAML, config_flags.py li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orpo.objectives.catalogue import PRESET_NOTES, PRESETS
 from orpo.training.config_aliases import translated
-from orpo.training.config_check import check_config, foreign_option, place_of, unfit_error
+from orpo.training.config_check import LORA_SETTINGS, check_config, foreign_option, place_of, unfit_error
 from orpo.training.config_fields import DEFAULTS, FIELDS, About, TrainConfig, option_about
 from orpo.training.config_file import Setting, read_settings
 from orpo.training.config_text import to_yaml
 from orpo.training.config_values import Unfit, converted
+from orpo.training.recipes import recipe_settings, without_contradictions
 
-__all__ = ["ResolvedConfig", "TrainConfig", "check_config", "resolve_config", "to_yaml"]
+__all__ = ["ResolvedConfig", "TrainConfig", "check_config", "resolve_config", "resolve_settings", "resolve_written", "to_yaml"]
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedConfig:
     """A checked config; the origin of every setting and every option of its objective; notes for the user.
 
-    An origin is 'default', 'preset trl', 'orpo.yaml:12', 'orpo.yaml:9 (as pref_beta)' or 'flag --beta'.
+    An origin is 'default', 'recipe orpo-lora:12', 'preset trl', 'orpo.yaml:12', 'orpo.yaml:9 (as pref_beta)' or 'flag --beta'.
     """
 
     config: TrainConfig
@@ -35,18 +36,32 @@ class ResolvedConfig:
 
 
 def resolve_config(*, file: str | Path | None = None, flags: Mapping[str, object] | None = None) -> ResolvedConfig:
-    """The config that `file` and `flags` (names with underscores; None and [] mean not given) ask for: default < preset < file < flag.
+    """The config that `file` and `flags` (names with underscores; None and [] mean not given) ask for.
+
+    A recipe wins over the defaults, a preset over the recipe, the file over both, a flag over all.
 
     Raises ConfigError for anything unknown, of a wrong type, out of range or in contradiction; nothing is read from the environment.
     """
-    from_file, file_notes = translated(read_settings(file)) if file is not None else ({}, ())
-    from_flags, flag_notes = translated(flag_settings(flags or {}))
+    return resolve_written(read_settings(file) if file is not None else (), flag_settings(flags or {}))
+
+
+def resolve_written(in_file: Sequence[Setting], on_command_line: Sequence[Setting] = ()) -> ResolvedConfig:
+    """The same of settings that were read already, each with its place and the name that it was given by."""
+    from_file, file_notes = translated(in_file)
+    from_flags, flag_notes = translated(on_command_line)
     from_file, length_notes = _length_by_flag(from_file, from_flags)
-    given = {**from_file, **from_flags}
-    preset, preset_notes = _preset(given)
-    config, origins = _built({**preset, **given})
-    notes = (*file_notes, *flag_notes, *length_notes, *preset_notes, *check_config(config, origins=origins))
-    return ResolvedConfig(config, origins, notes)
+    return resolve_settings({**from_file, **from_flags}, notes=(*file_notes, *flag_notes, *length_notes))
+
+
+def resolve_settings(given: Mapping[str, Setting], *, notes: tuple[str, ...] = ()) -> ResolvedConfig:
+    """The config that `given` (our name -> Setting) asks for: default < recipe < preset < given. `notes` come before its own.
+
+    Raises ConfigError as resolve_config does.
+    """
+    recipe, recipe_notes = _recipe(given)
+    preset, preset_notes = _preset({**recipe, **given})
+    config, origins = _built({**recipe, **preset, **given})
+    return ResolvedConfig(config, origins, (*notes, *recipe_notes, *preset_notes, *check_config(config, origins=origins)))
 
 
 def flag_settings(flags: Mapping[str, object]) -> tuple[Setting, ...]:
@@ -65,6 +80,18 @@ def _length_by_flag(from_file: Mapping[str, Setting], from_flags: Mapping[str, S
             note = f"{name} ({from_flags[name].origin}) replaces {other} ({from_file[other].origin})"
             return {key: setting for key, setting in from_file.items() if key != other}, (note,)
     return from_file, ()
+
+
+def _recipe(given: Mapping[str, Setting]) -> tuple[dict[str, Setting], tuple[str, ...]]:
+    """What the recipe sets beside what was given, and a note on what of it is left out: what the settings given replace or do not read."""
+    name = _value("recipe", FIELDS["recipe"], given["recipe"]) if "recipe" in given else None
+    if name is None:
+        return {}, ()
+    whole = recipe_settings(name)
+    foreign = {option for option in whole if option not in FIELDS and option not in option_about(_objective({**whole, **given}))}
+    lora = {*LORA_SETTINGS, "load_in_4bit"} if "use_peft" in given and given["use_peft"].value is False else set()
+    recipe, out = without_contradictions(whole, given, {*foreign, *lora})
+    return recipe, (f"recipe {name}: {', '.join(out)} left out, as other settings ask for",) if out else ()
 
 
 def _preset(given: Mapping[str, Setting]) -> tuple[dict[str, Setting], tuple[str, ...]]:

@@ -12,7 +12,17 @@ from typing import Any
 
 from orpo.errors import ConfigError
 from orpo.objectives.catalogue import needs_baseline, needs_reference
-from orpo.training.config_fields import DEFAULTS, FIELDS, TRACKERS, TrainConfig, option_about, reference_way
+from orpo.training.config_fields import (
+    BITSANDBYTES_OPTIMIZERS,
+    DEFAULTS,
+    FIELDS,
+    TRACKERS,
+    TrainConfig,
+    is_adamw,
+    objectives_with,
+    option_about,
+    reference_way,
+)
 from orpo.training.config_values import Unfit, converted, shown
 
 FULL_RATES = (5e-7, 1e-4)
@@ -103,13 +113,23 @@ def _require_options(places: Places) -> None:
         require(options[name][0], name, value, places)
 
 
+def require_bitsandbytes(config: TrainConfig, origins: Mapping[str, str]) -> None:
+    """Nothing; raises ConfigError where training needs bitsandbytes and it is not installed. To plan or to read a run it need not be."""
+    name = "load_in_4bit" if config.load_in_4bit else "optim" if config.optim in BITSANDBYTES_OPTIMIZERS else ""
+    if name and importlib.util.find_spec("bitsandbytes") is None:
+        said = shown(getattr(config, name)).strip("'")
+        fix = f"pip install 'orpo[qlora]', or remove {name}"
+        raise ConfigError(f"{name} {said} needs bitsandbytes, which is not installed", where=place_of(origins.get(name, "")), fix=fix)
+
+
 def foreign_option(name: str, objective: str, *, where: str) -> ConfigError:
-    """The error for an option that belongs to another objective, or to none."""
+    """The error for an option that belongs to other objectives, which are named, or to none."""
+    owners = ", ".join(objectives_with(name))
     return ConfigError(
-        f"objective {objective} has no option {name}",
+        f"objective {objective} has no option {name}" + (f": it belongs to {owners}" if owners else ""),
         where=where,
-        expected=f"its options: {', '.join(option_about(objective))}",
-        fix=f"remove {name}, or choose the objective it belongs to",
+        expected=f"the options of {objective}: {', '.join(option_about(objective))}",
+        fix=f"remove {name}" + (f", or set objective to {owners.replace(', ', ' or ')}" if owners else ""),
     )
 
 
@@ -196,7 +216,7 @@ def _optimizer(config: TrainConfig, places: Places) -> Iterator[str]:
         problem = f"a polynomial course ends at {POLYNOMIAL_END:g}, which is not below the peak"
         raise _contradiction("learning_rate", "lr_scheduler_type", problem, places, fix="raise learning_rate, or use linear")
     for name in ADAM_SETTINGS:
-        if places.is_given(name) and not config.optim.startswith("adamw"):
+        if places.is_given(name) and not is_adamw(config.optim):
             raise _contradiction(name, "optim", f"{config.optim} does not read it", places, fix=f"remove {name}, or use an adamw optimizer")
     low, high = LORA_RATES if config.use_peft else FULL_RATES
     if not low <= config.learning_rate <= high:
@@ -214,6 +234,13 @@ def _lora(config: TrainConfig, places: Places) -> Iterator[str]:
             raise _contradiction(
                 name, "use_peft", "without use_peft there are no adapters", places, fix=f"set use_peft: true, or remove {name}"
             )
+    yield from ()
+
+
+def _four_bit(config: TrainConfig, places: Places) -> Iterator[str]:
+    if config.load_in_4bit and not config.use_peft:
+        problem = "weights in 4 bits are frozen, and without adapters nothing is left to train"
+        raise _contradiction("load_in_4bit", "use_peft", problem, places, fix="set use_peft: true (QLoRA), or load_in_4bit: false")
     yield from ()
 
 
@@ -248,4 +275,4 @@ def _near(name: str) -> str:
     return f"did you mean {near[0]}?" if near else "remove report_to; metrics.jsonl and the report are always written"
 
 
-CHECKS: tuple[Callable[[TrainConfig, Places], Iterator[str]], ...] = (_source, _loss, _length, _optimizer, _lora, _watching)
+CHECKS: tuple[Callable[[TrainConfig, Places], Iterator[str]], ...] = (_source, _loss, _length, _optimizer, _lora, _four_bit, _watching)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from orpo.objectives.catalogue import OBJECTIVES, PRESETS, objective_options
+from orpo.training.recipes import RECIPES
 
 Kind = Literal["text", "int", "float", "bool", "choice", "paths", "names", "int or auto", "count or share"]
 """How a value is written: `paths` and `names` are one text or a list; a `count or share` is a whole number, or a fraction below 1."""
@@ -16,6 +17,9 @@ SCHEDULERS = ("linear", "cosine", "cosine_with_restarts", "polynomial", "constan
 
 OPTIMIZERS = ("adamw_torch_fused", "adamw_torch", "adafactor", "sgd", "adagrad", "rmsprop")
 """The optimizers of transformers that need no package beside torch."""
+
+BITSANDBYTES_OPTIMIZERS = ("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit")
+"""Those that bitsandbytes brings: AdamW with moments in 8 bits, or in memory that a GPU can page out."""
 
 TRACKERS: Mapping[str, str] = {
     "clearml": "clearml",
@@ -67,6 +71,9 @@ MEMORY, LORA, WATCH, PLACE, SAMPLES = "Speed and memory", "LoRA", "Watching and 
 class TrainConfig:
     """The settings of one training run, names as in TRL and transformers where they have one. '' and () of model and data mean not set."""
 
+    recipe: str | None = _set(
+        None, "Settings to start from; a file and flags win over them. orpo init --recipe writes one out.", "choice", DATA, choices=RECIPES
+    )
     model: str = _set("", "A folder that AutoModelForCausalLM.from_pretrained reads, or a Hub id.", "text", DATA)
     data: tuple[str, ...] = _set((), "Preference pairs: files, folders, or Hub ids (org/name@revision:split).", "paths", DATA)
     eval_data: tuple[str, ...] = _set((), "Held-out pairs, never trained on.", "paths", DATA)
@@ -110,7 +117,13 @@ class TrainConfig:
     warmup_steps: int | float = _set(
         0, "Steps of warm-up; below 1 a fraction of all steps.", "count or share", OPTIMIZER, unit="steps", least=0
     )
-    optim: str = _set("adamw_torch_fused", "Optimizer, as transformers names it.", "choice", OPTIMIZER, choices=OPTIMIZERS)
+    optim: str = _set(
+        "adamw_torch_fused",
+        "Optimizer, as transformers names it; 8-bit and paged ones need bitsandbytes.",
+        "choice",
+        OPTIMIZER,
+        choices=(*OPTIMIZERS, *BITSANDBYTES_OPTIMIZERS),
+    )
     weight_decay: float = _set(0.0, "Decoupled weight decay.", "float", OPTIMIZER, least=0)
     adam_beta1: float = _set(0.9, "First moment's decay of AdamW.", "float", OPTIMIZER, least=0, below=1)
     adam_beta2: float = _set(0.999, "Second moment's decay of AdamW.", "float", OPTIMIZER, least=0, below=1)
@@ -130,6 +143,9 @@ class TrainConfig:
     )
 
     use_peft: bool = _set(False, "Train LoRA adapters and leave the model's weights frozen.", "bool", LORA)
+    load_in_4bit: bool = _set(
+        False, "Hold the frozen weights in 4 bits (NF4, double quantisation): QLoRA, with use_peft; needs bitsandbytes.", "bool", LORA
+    )
     lora_r: int = _set(16, "Rank of the adapters.", "int", LORA, least=1)
     lora_alpha: int = _set(32, "Adapters are scaled by lora_alpha / lora_r.", "int", LORA, least=1)
     lora_dropout: float = _set(0.0, "Dropout before the adapters.", "float", LORA, least=0, below=1)
@@ -165,6 +181,11 @@ def reference_way(config: TrainConfig) -> str:
     return "adapter" if config.use_peft else "precomputed"
 
 
+def is_adamw(optim: str) -> bool:
+    """Whether the optimizer has AdamW's two moments."""
+    return "adamw" in optim
+
+
 def option_about(objective: str) -> dict[str, tuple[About, Any]]:
     """Name -> (About, default) of the options of `objective`, read from its source."""
     return {
@@ -180,6 +201,11 @@ def _range_of(option: str) -> dict[str, Any]:
 def option_names() -> frozenset[str]:
     """The options of all objectives."""
     return frozenset(option.name for name in OBJECTIVES for option in objective_options(name))
+
+
+def objectives_with(option: str) -> tuple[str, ...]:
+    """The objectives that have `option`."""
+    return tuple(name for name in OBJECTIVES if any(known.name == option for known in objective_options(name)))
 
 
 def known_names() -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,14 +48,28 @@ def read_settings(file: str | Path) -> tuple[Setting, ...]:
 
     Raises ConfigError, with file:line where there is one, for everything that is no flat list of settings.
     """
+    loader, root = parsed(file)
+    with yaml_errors(file):
+        return _settings(loader, root, str(file)) if root is not None else ()
+
+
+def parsed(file: str | Path) -> tuple[SettingsLoader, yaml.Node | None]:
+    """A YAML file as nodes, which know their lines, and what builds values of them; None for comments alone, or `---` alone.
+
+    Nothing is built yet, so that the shape can be looked at first. Raises ConfigError for a file that is no YAML.
+    """
     text = _text_of(Path(file))
-    try:
-        # Nodes first: they know their lines, and nothing is built from an alias before its shape was seen.
+    with yaml_errors(file, text):
         loader = SettingsLoader(text)
         root = loader.get_single_node()
-        if root is None or root.tag == "tag:yaml.org,2002:null":  # comments alone, or `---` alone
-            return ()
-        return _settings(loader, root, str(file))
+    return loader, None if root is None or root.tag == "tag:yaml.org,2002:null" else root
+
+
+@contextmanager
+def yaml_errors(file: str | Path, text: str = "") -> Iterator[None]:
+    """What the YAML reader raises inside becomes a ConfigError with place and remedy."""
+    try:
+        yield
     except yaml.YAMLError as error:
         raise _syntax_error(error, text, str(file)) from error
     except RecursionError:

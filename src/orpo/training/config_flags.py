@@ -91,7 +91,7 @@ def _by_value(of: dict[str, str]) -> dict[str, list[str]]:
     return values
 
 
-_HIDDEN: dict[str, type] = {"load_in_4bit": bool, "load_in_8bit": bool, "num_processes": int}
+_HIDDEN: dict[str, type] = {"load_in_8bit": bool, "num_processes": int}
 
 
 def _hidden_flags() -> list[Flag]:

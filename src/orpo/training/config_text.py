@@ -9,7 +9,7 @@ import yaml
 
 from orpo.objectives.catalogue import needs_reference
 from orpo.training.config_check import ADAM_SETTINGS, LORA_SETTINGS
-from orpo.training.config_fields import FIELDS, LOSS, TrainConfig
+from orpo.training.config_fields import FIELDS, LOSS, TrainConfig, is_adamw
 from orpo.training.config_file import EXPONENT
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def unread_settings(config: TrainConfig) -> dict[str, str]:
         unread["num_train_epochs"] = "max_steps is set"
     if not config.use_peft:
         unread |= dict.fromkeys(LORA_SETTINGS, "use_peft is off")
-    if not config.optim.startswith("adamw"):
+    if not is_adamw(config.optim):
         unread |= dict.fromkeys(ADAM_SETTINGS, f"optim is {config.optim}")
     if not needs_reference(config.objective):
         unread |= dict.fromkeys(("reference", "reference_cache"), f"{config.objective} reads no reference model")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import sys
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 LIBRARIES = ("orpo", "torch", "transformers", "accelerate", "peft", "datasets", "tokenizers", "safetensors", "numpy", "pyarrow")
+OPTIONAL = ("bitsandbytes",)
 
 
 def environment() -> dict[str, Any]:
@@ -20,7 +24,7 @@ def environment() -> dict[str, Any]:
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "libraries": {name: _version(name) for name in LIBRARIES},
+        "libraries": {name: library_version(name) for name in LIBRARIES} | _installed(OPTIONAL),
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -39,11 +43,17 @@ def machine_line(facts: dict[str, Any]) -> str:
     return f"{facts['cores']} CPU cores, {facts['memory_gib']:.0f} GiB, no GPU"
 
 
-def _version(name: str) -> str:
+@cache  # each reads and parses a file, and every checkpoint names six
+def library_version(name: str) -> str:
+    """The version of an installed library."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _installed(names: Iterable[str]) -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in names if importlib.util.find_spec(name) is not None}
 
 
 def _cpu_name() -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +13,35 @@ from orpo.runs import names
 from orpo.runs.storage import ensure_free_space, fsync_directory, storage_errors
 from orpo.training.checkpointing import save_body
 
-EXPORTING = ".staging-export"
-REPLACED = ".deleting-export"
-
 
 def export_model(run_dir: Path, body: Any, tokenizer: Any) -> Path:
     """`model/`, or `adapter/` for LoRA, in `run_dir`. An earlier one is replaced only once the new one is complete and synced."""
     target = run_dir / (names.ADAPTER if hasattr(body, "peft_config") else names.MODEL)
-    staging, replaced = run_dir / EXPORTING, run_dir / REPLACED
+    need = sum(p.numel() * p.element_size() for p in body.parameters() if p.requires_grad or not hasattr(body, "peft_config"))
+    with whole_folder(target, need_bytes=need) as staging:
+        save_body(body, tokenizer, staging)
+    return target
+
+
+@contextmanager
+def whole_folder(target: Path, *, need_bytes: int = 0) -> Iterator[Path]:
+    """A folder to write into: when the block ends it is `target`, complete and synced; when the block fails `target` is as it was."""
+    staging, replaced = (target.parent / f"{prefix}{target.name}" for prefix in (names.STAGING_PREFIX, names.DELETING_PREFIX))
     for leftover in (staging, replaced):
         shutil.rmtree(leftover, ignore_errors=True)
-    need = sum(p.numel() * p.element_size() for p in body.parameters() if p.requires_grad or not hasattr(body, "peft_config"))
-    ensure_free_space(run_dir, need)
+    ensure_free_space(target, need_bytes)
     try:
-        with storage_errors(target, f"writing {target.name}/", need_bytes=need):
-            staging.mkdir()
-            save_body(body, tokenizer, staging)
+        with storage_errors(target, f"writing {target.name}/", need_bytes=need_bytes):
+            staging.mkdir(parents=True)
+            yield staging
             _sync(staging)
             if target.exists():
                 target.rename(replaced)
             staging.rename(target)
-            fsync_directory(run_dir)
+            fsync_directory(target.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     shutil.rmtree(replaced, ignore_errors=True)
-    return target
 
 
 def _sync(folder: Path) -> None:

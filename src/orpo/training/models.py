@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +12,24 @@ import torch
 import transformers
 
 from orpo.errors import ConfigError
+from orpo.training.four_bit import is_installed, nf4, steadied
 
 if TYPE_CHECKING:
     from orpo.training.config import TrainConfig
 
 T = TypeVar("T")
 
+FOUR_BIT = "bitsandbytes in 4 bits"
+
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What of a model's config matters before its weights are loaded."""
+    """What of a model's config matters before its weights are loaded. `quantised`: how its weights are held already, '' for in full."""
 
     family: str
     vocabulary: int
     max_positions: int | None
+    quantised: str = ""
 
 
 def load_tokenizer(model: str) -> Any:
@@ -34,16 +37,51 @@ def load_tokenizer(model: str) -> Any:
     return _from_pretrained(model, "tokenizer", lambda: transformers.AutoTokenizer.from_pretrained(located(model), trust_remote_code=False))
 
 
+def load_architecture(model: str) -> Any:
+    """The config of `model`, from a folder or the Hub. Raises ConfigError where there is none."""
+    return _from_pretrained(model, "config", lambda: transformers.AutoConfig.from_pretrained(located(model), trust_remote_code=False))
+
+
 def load_shape(model: str) -> ModelShape:
     """Family, vocabulary and positions of `model` from its config alone. Raises ConfigError for what ORPO cannot train."""
-    config = _from_pretrained(model, "config", lambda: transformers.AutoConfig.from_pretrained(located(model), trust_remote_code=False))
+    return shape_of(load_architecture(model), model)
+
+
+def shape_of(config: Any, model: str) -> ModelShape:
+    """The same of a config that is loaded already; `model` is its name in messages."""
     text = config.get_text_config()
     if config.is_encoder_decoder:
         raise ConfigError(
             f"{model} is an encoder-decoder model ({config.model_type}); orpo trains decoder-only language models",
             fix="name a causal language model",
         )
-    return ModelShape(config.model_type, int(text.vocab_size), getattr(text, "max_position_embeddings", None))
+    return ModelShape(config.model_type, int(text.vocab_size), getattr(text, "max_position_embeddings", None), quantised(config))
+
+
+def quantised(config: Any) -> str:
+    """How a model of transformers' `config` holds its weights: '' for in full, FOUR_BIT, or the name of another method."""
+    settings = getattr(config, "quantization_config", None)
+    if settings is None:
+        return ""
+    settings = settings if isinstance(settings, dict) else settings.to_dict()
+    method = str(settings.get("quant_method", "an unknown method"))
+    return FOUR_BIT if method.startswith("bitsandbytes") and settings.get("load_in_4bit") else method
+
+
+def check_weights(shape: ModelShape, model: str, *, load_in_4bit: bool) -> None:
+    """Nothing; raises ConfigError for weights that are quantised already, unless in 4 bits and to be held so."""
+    if shape.quantised == FOUR_BIT and not load_in_4bit:
+        raise ConfigError(
+            f"the weights of {model} are in 4 bits, which cannot be trained themselves",
+            expected="use_peft: true and load_in_4bit: true, or a model in full precision",
+            fix="add --use-peft --load-in-4bit, or name the model that this one was made from",
+        )
+    if shape.quantised not in ("", FOUR_BIT):
+        raise ConfigError(
+            f"the weights of {model} are quantised by {shape.quantised}",
+            expected="a model in full precision, or in 4 bits by bitsandbytes",
+            fix="name the model that this one was made from; load_in_4bit holds it in 4 bits",
+        )
 
 
 def check_tokenizer(tokenizer: Any, shape: ModelShape, model: str, *, num_new: int) -> list[str]:
@@ -75,26 +113,28 @@ def effective_max_length(asked: int, shape: ModelShape, *, is_explicit: bool) ->
     return int(shape.max_positions)
 
 
-def load_model(folder: str, *, dtype: torch.dtype) -> Any:
-    """The causal language model in `folder` (or of a Hub id) with weights in `dtype`, from safetensors."""
-    return _from_pretrained(
-        folder,
-        "weights",
-        lambda: transformers.AutoModelForCausalLM.from_pretrained(
-            located(folder), dtype=dtype, trust_remote_code=False, use_safetensors=True
-        ),
-    )
+def load_model(folder: str, *, dtype: torch.dtype, load_in_4bit: bool = False) -> Any:
+    """The causal language model in `folder` (or of a Hub id) with weights in `dtype`, or in 4 bits to multiply in it, from safetensors."""
+    return _loaded(transformers.AutoModelForCausalLM, folder, dtype, load_in_4bit)
 
 
-def load_scorer(folder: str, *, dtype: torch.dtype) -> Any:
+def load_scorer(folder: str, *, dtype: torch.dtype, load_in_4bit: bool = False) -> Any:
     """The model in `folder` as a reward model: one score behind its last hidden state, by a layer that is new unless the folder has it."""
-    return _from_pretrained(
-        folder,
-        "weights",
-        lambda: transformers.AutoModelForSequenceClassification.from_pretrained(
-            located(folder), num_labels=1, dtype=dtype, trust_remote_code=False, use_safetensors=True
-        ),
-    )
+    return _loaded(transformers.AutoModelForSequenceClassification, folder, dtype, load_in_4bit, num_labels=1)
+
+
+def _loaded(kind: Any, folder: str, dtype: torch.dtype, load_in_4bit: bool, **more: Any) -> Any:
+    def load() -> Any:
+        source = located(folder)
+        held = quantised(transformers.AutoConfig.from_pretrained(source, trust_remote_code=False))
+        if (load_in_4bit or held == FOUR_BIT) and not is_installed():
+            raise ConfigError(f"weights of {folder} in 4 bits need bitsandbytes, which is not installed", fix="pip install 'orpo[qlora]'")
+        if load_in_4bit and not held:
+            more["quantization_config"] = nf4(dtype)
+        body = kind.from_pretrained(source, dtype=dtype, trust_remote_code=False, use_safetensors=True, **more)
+        return steadied(body, dtype)
+
+    return _from_pretrained(folder, "weights", load)
 
 
 def pads_with(model: Any, tokenizer: Any) -> None:
@@ -153,15 +193,17 @@ def _what_to_do(model: str) -> str:
     return "check the name and the network, or give a local folder; a gated model needs `hf auth login`"
 
 
-def check_lora_targets(model: str, targets: str | Sequence[str]) -> None:
-    """Nothing; raises ConfigError when a name in `targets` is no linear layer of `model`. Looks at its shape, loads no weights."""
+def check_lora_targets(model: str, targets: str | Sequence[str], *, architecture: Any = None) -> None:
+    """Nothing; raises ConfigError when a name in `targets` is no linear layer of `model`. Looks at its shape, loads no weights.
+
+    `architecture` is the config of `model`, where it is loaded already.
+    """
     if isinstance(targets, str):
         targets = () if targets == "all-linear" else (targets,)
     if not targets:
         return
-    config = _from_pretrained(model, "config", lambda: transformers.AutoConfig.from_pretrained(located(model), trust_remote_code=False))
     with torch.device("meta"):
-        body = transformers.AutoModelForCausalLM.from_config(config)
+        body = transformers.AutoModelForCausalLM.from_config(architecture or load_architecture(model))
     layers = {name for name, module in body.named_modules() if isinstance(module, torch.nn.Linear)}
     short = sorted({name.rsplit(".", 1)[-1] for name in layers})
     for target in targets:
@@ -245,17 +287,3 @@ def load_adapter(body: Any, checkpoint: Path) -> None:
 
     outcome = set_peft_model_state_dict(body, load_file(checkpoint / "adapter_model.safetensors"))
     assert not outcome.unexpected_keys, f"{checkpoint} holds weights that this model has not: {outcome.unexpected_keys[:3]}"
-
-
-def adapter_base(folder: Path) -> str:
-    """The base model that the adapter in `folder` names."""
-    return str(json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["base_model_name_or_path"])
-
-
-def on_base(base: Any, folder: Path, *, num_tokens: int) -> Any:
-    """`base` with the adapter in `folder`; rows of tokens that training added are made first, their values come from the adapter."""
-    import peft
-
-    if num_tokens > base.get_input_embeddings().weight.shape[0]:
-        base.resize_token_embeddings(num_tokens, mean_resizing=False)
-    return peft.PeftModel.from_pretrained(base, str(folder))

@@ -19,6 +19,7 @@ import transformers
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+import orpo.training.four_bit  # noqa: F401  # the Trainer imports bitsandbytes; this must be first, and says why
 from orpo.core.loss import Metric, denominator, step_loss
 from orpo.core.tokens import UNITS, Examples, TokenizedExample, add_counts, unit_counts
 from orpo.engine.batching import heaviest_cut, in_order, micro_batches, pairs_before, step_pairs, steps_per_epoch
@@ -87,6 +88,7 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         self.settings, self.store, self.eval_store, self.guard, self.save = settings, store, eval_store, guard, save
         self.progress = Progress()
         self.started = time.monotonic()
+        self.evaluation_seconds = 0.0
         self.has_rehearsed = False
 
     def get_train_dataloader(self) -> DataLoader[int]:
@@ -98,9 +100,9 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         """Positions of the pairs of optimizer step `step`, over all ranks."""
         return step_pairs(len(self.store), self.settings.pairs_per_step, seed=self.settings.seed, step=step)
 
-    def restore_progress(self, step: int, seconds: float, num_pairs: int) -> None:
-        """Counts on after a resume: `num_pairs` were seen in `seconds`; their tokens follow from the data order."""
-        self.started = time.monotonic() - seconds
+    def restore_progress(self, step: int, seconds: float, num_pairs: int, *, evaluation_seconds: float = 0.0) -> None:
+        """Counts on after a resume: `num_pairs` were seen in `seconds`, some of them for evaluations; tokens follow from the data order."""
+        self.started, self.evaluation_seconds = time.monotonic() - seconds, evaluation_seconds
         visits = pairs_before(len(self.store), self.settings.pairs_per_step, seed=self.settings.seed, step=step)
         self.progress.num_pairs = num_pairs
         self.progress.num_tokens = int(visits @ np.asarray(self.settings.lengths, dtype=np.int64))
@@ -226,6 +228,7 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Means over all held-out pairs and ranks of the objective's loss and metrics, named eval_<name>."""
         assert self.eval_store is not None, "nothing is held out"
+        started = time.monotonic()
         self.model.eval()
         counts = dict.fromkeys(UNITS, 0)
         totals: dict[str, tuple[Tensor, str]] = {}
@@ -245,6 +248,7 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
                     totals[name] = (totals[name][0] + total if name in totals else total, metric.unit)
         metrics = {**self._means(totals, counts), "num_pairs": len(self.eval_store)}
         logs = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        self.evaluation_seconds += time.monotonic() - started
         self.log(logs)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, logs)  # type: ignore[has-type]
         return logs
@@ -274,6 +278,7 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
             seen = {"num_tokens": self.progress.num_tokens, "num_pairs": self.progress.num_pairs}
             logs |= {} if "eval_loss" in logs else seen
             logs["seconds"] = time.monotonic() - self.started
+            logs |= {"evaluation_seconds": self.evaluation_seconds} if self.eval_store is not None else {}
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:

@@ -43,7 +43,7 @@ def mean_logps(model, tokenizer, pairs: list[PreferencePair], side: str) -> torc
 def train(model, tokenizer, num_steps: int, beta: float) -> None:
     """A few steps on chosen replies, with the odds ratio term of the ORPO paper (eq. 6) at weight beta."""
     pairs = world_pairs("train", 8 * num_steps)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-4, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=6e-4, weight_decay=0.0)
     for step in range(num_steps):
         batch = pairs[8 * step : 8 * step + 8]
         chosen = mean_logps(model, tokenizer, batch, "chosen")
@@ -116,14 +116,14 @@ def test_the_base_model_answers_fluently_but_seldom_as_one_would_like(tokenizer)
 
 
 def test_sft_lifts_rejected_replies_too_and_orpo_holds_them_back_while_both_learn_the_chosen(tokenizer) -> None:
-    held_out = world_pairs("held_out", 80)
+    held_out = world_pairs("held_out", 40)
     change = {}
     for name, beta in (("sft", 0.0), ("orpo", 1.0)):
         torch.manual_seed(0)
         model = load()
         with torch.no_grad():
             before = {side: mean_logps(model, tokenizer, held_out, side) for side in ("chosen", "rejected")}
-        train(model, tokenizer, num_steps=60, beta=beta)
+        train(model, tokenizer, num_steps=20, beta=beta)
         with torch.no_grad():
             after = {side: mean_logps(model, tokenizer, held_out, side) for side in ("chosen", "rejected")}
         change[name] = {side: (after[side] - before[side]).mean().item() for side in before}
