@@ -42,8 +42,8 @@ def test_without_a_model_the_text_is_shown_and_what_is_unknown_is_said(orpo: Com
     write_rows(tmp_path / "a.jsonl", *[dict(zip(("prompt", "chosen", "rejected"), chat, strict=True))] * 2)
     shown = orpo("check", "a.jsonl", "--show", 1)
     assert shown.exit_code == 0, shown.text
-    assert "   │ ⟦user:⟧ what?" in shown.out
-    assert "N+ │ ⟦assistant:⟧ this" in shown.out
+    assert "   │ ⟦user: ⟧what?" in shown.out
+    assert "N+ │ ⟦assistant: ⟧this" in shown.out
     assert re.search(r"^unknown +without --model", shown.out, re.MULTILINE)
 
 
@@ -101,7 +101,7 @@ def test_held_out_data_is_checked_too_and_compared(orpo: Command, tmp_path: Path
     )
     shown = orpo("check", "a.jsonl", "--eval-data", "b.jsonl", "--model", tiny_llama)
     assert shown.exit_code == 0, shown.text
-    assert "warning      2 held-out prompts are also in the training data, 1 others nearly" in shown.out
+    assert "warning      2 held-out prompts are also in the training data, 1 nearly (b.jsonl:1, :2, :3)" in shown.out
     report = json.loads(orpo("check", "a.jsonl", "--eval-data", "b.jsonl", "--json").out)
     assert (report["held_out_prompts_also_trained_on"], report["held_out_prompts_nearly_trained_on"]) == (2, 1)
     assert (report["rows"], report["eval_data"]["rows"]) == (5, 4)

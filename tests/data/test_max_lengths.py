@@ -89,9 +89,12 @@ def test_the_table_lists_what_is_usual_in_use_and_suggested_and_stops_at_what_ke
     lengths = lengths_of(*(example([1] * 10, [5] * num, [6]) for num in range(1, 701, 7)))
     table = lengths.table(max_length=300, max_positions=4096)
     assert [limit["max_length"] for limit in table["limits"]] == [300, 512, 704]
-    assert (table["suggested"], table["in_use"], table["rows_whole_share"]) == (704, 300, 1.0)
+    assert (table["suggested"], table["in_use"], table["rows_whole_share"], table["is_capped"]) == (704, 300, 1.0, False)
     assert table["rule"] == "the smallest multiple of 64 that keeps 99 % of the rows whole, at most the model's 4,096 positions"
-    assert [limit["max_length"] for limit in lengths.table(max_length=None, max_positions=600)["limits"]] == [512, 600]
+    capped = lengths.table(max_length=None, max_positions=600)
+    assert [limit["max_length"] for limit in capped["limits"]] == [512, 600]
+    # Of the answers of 1, 8, ... 694 tokens those of up to 590 fit behind a prompt of 10: 85 of 100.
+    assert (capped["suggested"], capped["rows_whole_share"], capped["is_capped"]) == (600, 0.85, True)
     assert FullLengths().table(max_length=None, max_positions=None) == {}
 
 

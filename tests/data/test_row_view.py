@@ -97,7 +97,7 @@ def test_a_row_that_cannot_be_tokenized_is_text_with_the_reason(chat_tokenizer, 
     chat_tokenizer.chat_template = "{{ raise_exception('no ' + messages[0]['content']) }}"
     view = viewed(chat_pair("what?", "one", "two"), chat_tokenizer)
     assert view.fate.startswith("template-error: ")
-    assert (view.parts[0].num_tokens, of(view.parts[1], "own"), of(view.parts[1], "template")) == (None, " one\n", "assistant:")
+    assert (view.parts[0].num_tokens, of(view.parts[1], "own"), of(view.parts[1], "template")) == (None, "one", "assistant: ")
 
 
 def test_equal_answers_and_rankings_keep_all_their_parts(byte_tokenizer, text_pair):

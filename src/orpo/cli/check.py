@@ -60,16 +60,16 @@ def run_check(options: CheckOptions) -> None:
     sight = _Sight(options)
     checked = sight.checked(options.data)
     held = sight.checked(options.eval_data, template=checked.template) if options.eval_data else None
-    common = overlap_figures(overlap(checked.traces, held.traces)) if held else {}
+    common = overlap(checked.traces, held.traces) if held else None
     if options.as_json:
-        more = {"eval_data": held.report.as_dict(), **common} if held else {}
+        more = {"eval_data": held.report.as_dict(), **overlap_figures(common)} if held and common else {}
         typer.echo(json.dumps({**checked.report.as_dict(), **more}))
     else:
         _never_fails_to_print()
         console = Console()
         printer = ReportPrinter(console)
         printer.report(checked.report)
-        if held:
+        if held and common:
             printer.held_out(held.report, common)
         if options.show or options.rows:
             printer.rows(sight.rows(checked), learned, has_tokens=options.model is not None)

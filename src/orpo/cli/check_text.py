@@ -15,8 +15,10 @@ from orpo.data.length_bias import length_sentence
 from orpo.data.preview import Learned, drawn, legend, visible
 from orpo.data.row import Problem
 from orpo.data.row_view import RowView
+from orpo.data.traces import Overlap
 
 LABEL = 13
+_MARKS = {"suggested": "suggested", "in_use": "in use"}
 _STYLES = {"dropped": "magenta", "warning": "yellow", "ready": "green"}
 
 
@@ -41,23 +43,25 @@ class ReportPrinter:
             self._say("lengths", length_sentence(report.lengths))
         if report.repeats:
             self._say("repeats", _repeats_line(report.repeats, report.noun))
+            if report.repeats["near_duplicates"] or report.repeats["near_repeated_prompts"]:
+                self._say("", f"nearly: {report.repeats['method']}", style="dim")
         if report.tokens:
             self._table(_token_table(report.tokens))
         if report.max_lengths:
             self._table(_limit_table(report.max_lengths))
             self._say("", _suggestion(report.max_lengths))
 
-    def held_out(self, report: DataReport, common: Mapping[str, int]) -> None:
+    def held_out(self, report: DataReport, common: Overlap) -> None:
         """The report on held-out data, and how many of its prompts are trained on."""
         self._console.print()
         self._say("held out", "what follows is the held-out data")
         self.report(report)
-        same, near = common["held_out_prompts_also_trained_on"], common["held_out_prompts_nearly_trained_on"]
-        label = "warning" if same or near else "overlap"
-        self._say(label, f"{same:,} held-out prompts are also in the training data, {near:,} others nearly")
-        if same or near:
-            self._say("", "does: held-out accuracy looks better than it is")
-            self._say("", "fix:  take these rows out of one of the two")
+        num = common.same + common.near
+        said = f"{common.same:,} held-out prompts are also in the training data, {common.near:,} nearly"
+        self._say("warning" if num else "overlap", said + _in_brackets(common.first, num))
+        if num:
+            self._say("", "does: held-out accuracy looks better than it is", style="dim")
+            self._say("", "fix:  take these rows out of one of the two", style="dim")
 
     def rows(self, views: Sequence[RowView | Problem], learned: Mapping[str, Learned], *, has_tokens: bool) -> None:
         """Rows as a model sees them, and what the marks mean. A row that could not be read says why."""
@@ -75,8 +79,7 @@ class ReportPrinter:
 
     def _finding(self, finding: Finding) -> None:
         label = "dropped" if finding.severity == "dropped" else "warning"
-        places = _places(finding.places) + ", ..." * (finding.num > len(finding.places))
-        self._say(label, f"{finding.num:,} x {finding.kind}: {finding.message}{f' ({places})' if finding.places else ''}")
+        self._say(label, f"{finding.num:,} x {finding.kind}: {finding.message}{_in_brackets(finding.places, finding.num)}")
         self._say("", f"does: {finding.effect}", style="dim")
         self._say("", f"fix:  {finding.fix}", style="dim")
 
@@ -93,10 +96,13 @@ class ReportPrinter:
         self._console.print(table, soft_wrap=self._width is None)
 
 
-def _places(places: Sequence[Source]) -> str:
-    """Places in order; one in the file of the place before it by its number alone."""
+def _in_brackets(places: Sequence[Source], num: int) -> str:
+    """The first places of `num` rows, one in the file of the place before it by its number alone; nothing for no places."""
+    if not places:
+        return ""
     files = [None, *(place.file for place in places)]
-    return ", ".join(f":{place.number}" if place.file == file else str(place) for place, file in zip(places, files, strict=False))
+    said = [f":{place.number}" if place.file == file else str(place) for place, file in zip(places, files, strict=False)]
+    return f" ({', '.join([*said, '...'] if num > len(places) else said)})"
 
 
 def _answers_line(answers: Mapping[str, Any]) -> str:
@@ -109,11 +115,11 @@ def _answers_line(answers: Mapping[str, Any]) -> str:
 
 
 def _repeats_line(repeats: Mapping[str, Any], noun: str) -> str:
-    """How often rows and prompts repeat; by which method, where something is nearly the same."""
+    """How often rows and prompts repeat."""
     near, near_prompts = repeats["near_duplicates"], repeats["near_repeated_prompts"]
     rows = f"{_counted(repeats['duplicates'], noun)} repeated, {near:,} nearly, {repeats['opposite']:,} contradicted"
     prompts = f"{_counted(repeats['repeated_prompts'], 'prompt')} repeated, {near_prompts:,} nearly"
-    return f"{rows}; {prompts}" + (f" ({repeats['method']})" if near or near_prompts else "")
+    return f"{rows}; {prompts}"
 
 
 def _counted(num: int, noun: str) -> str:
@@ -134,18 +140,22 @@ def _token_table(tokens: Mapping[str, Any]) -> Table:
 
 def _limit_table(max_lengths: Mapping[str, Any]) -> Table:
     """What each max_length would leave out or cut."""
-    table = _plain_table("max_length", "over", "no room", "cut", "same", "tokens left", "if cut", "")
+    heads = ("rows\nover", "no\nroom", "answers\ncut", "made\nsame", "tokens left:\nrows dropped", "\nanswers cut", "")
+    table = _plain_table("max_length", *heads)
     for limit in max_lengths["limits"]:
-        marks = [word for word in ("suggested", "in_use") if max_lengths[word] == limit["max_length"]]
+        marks = [mark for word, mark in _MARKS.items() if max_lengths[word] == limit["max_length"]]
         names = ("max_length", "rows_over", "prompts_over", "answers_cut", "identical", "tokens_drop", "tokens_cut")
-        table.add_row(*(f"{limit[name]:,}" for name in names), " ".join(marks).replace("_", " "))
+        table.add_row(*(f"{limit[name]:,}" for name in names), "\n".join(marks))
     return table
 
 
 def _suggestion(max_lengths: Mapping[str, Any]) -> str:
-    """The suggested max_length and its rule."""
+    """The suggested max_length and its rule; where the model allows no more, what else there is to do."""
     share = f"{100 * max_lengths['rows_whole_share']:.1f}".removesuffix(".0")
-    return f"suggested: --max-length {max_lengths['suggested']} keeps {share} % of the rows whole (rule: {max_lengths['rule']})"
+    said = f"--max-length {max_lengths['suggested']} keeps {share} % of the rows whole"
+    if max_lengths["is_capped"]:
+        return f"{said}, and the model has no more positions: for the others take another model, or --overlong cut-completion"
+    return f"suggested: {said} (rule: {max_lengths['rule']})"
 
 
 def _plain_table(first: str, *others: str) -> Table:

@@ -141,7 +141,7 @@ class Tally:
     warnings: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     listed: dict[Severity, list[Problem]] = field(default_factory=lambda: {"error": [], "dropped": [], "warning": []})
-    of_kind: Counter[str] = field(default_factory=Counter)
+    of_kind: Counter[tuple[Severity, str]] = field(default_factory=Counter)
 
     def add(self, problem: Problem, *, is_row: bool = True) -> None:
         """Counts a problem. An error that is about a file, or about the data as a whole (`is_row` false), is no bad row."""
@@ -150,15 +150,24 @@ class Tally:
             self.num_bad_rows += is_row and problem.kind not in FILE_KINDS
         else:
             (self.dropped if problem.severity == "dropped" else self.warnings)[problem.kind] += 1
-        self.of_kind[problem.kind] += 1
-        if self.of_kind[problem.kind] <= NUM_LISTED:
+        of_kind = (problem.severity, problem.kind)
+        self.of_kind[of_kind] += 1
+        if self.of_kind[of_kind] <= NUM_LISTED:
             self.listed[problem.severity].append(problem)
 
     def warn(self, kind: str, num: int, message: str) -> None:
-        """Counts `num` rows under a warning that is told once; none for 0."""
+        """Counts `num` under a warning that is told once, for the data as a whole; none for 0."""
         if num:
             self.warnings[kind] += num
             self.listed["warning"].append(Problem(kind, message, None, "warning"))
+
+    def warn_of_rows(self, first: Sequence[Problem], num: int) -> None:
+        """Counts `num` rows under a warning, of which these are the first."""
+        for problem in first:
+            self.add(problem)
+        if num > len(first):
+            self.warnings[first[0].kind] += num - len(first)
+            self.of_kind["warning", first[0].kind] += num - len(first)
 
     def report(self, *, pairs: int, **parts: Any) -> DataReport:
         """The counts as they are now."""
@@ -172,9 +181,15 @@ class Tally:
             warnings=dict(self.warnings.most_common()),
             first_dropped=tuple(self.listed["dropped"]),
             first_warnings=tuple(self.listed["warning"]),
-            unlisted={kind: num - NUM_LISTED for kind, num in self.of_kind.most_common() if num > NUM_LISTED},
+            unlisted=self._unlisted(),
             **parts,
         )
+
+    def _unlisted(self) -> dict[str, int]:
+        beyond: Counter[str] = Counter()
+        for (_, kind), num in self.of_kind.items():
+            beyond[kind] += max(num - NUM_LISTED, 0)
+        return {kind: num for kind, num in beyond.most_common() if num}
 
 
 def token_statistics(store: TokenStore, notes: Mapping[str, int]) -> dict[str, Any]:
@@ -224,7 +239,7 @@ def _figures(numbers: NDArray[np.int64]) -> dict[str, int | float]:
 def _finding(kind: str, severity: Severity, num: int, first: Sequence[Problem]) -> Finding:
     found = [problem for problem in first if problem.kind == kind]
     advice = ADVICE[severity][kind]
-    places = tuple(problem.source for problem in found if problem.source)[:NUM_PLACES]
+    places = tuple(dict.fromkeys(problem.source for problem in found if problem.source))[:NUM_PLACES]
     return Finding(kind, severity, num, places, found[0].message if found else "", advice.effect, advice.fix)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from orpo.core.records import LabelledAnswer, PreferencePair, Reads, Record
+from orpo.core.records import LabelledAnswer, PreferencePair, Reads, Record, Source
 from orpo.core.tokens import TokenizedExample
 from orpo.data.data_report import Tally
 from orpo.data.example import Example, as_example, group_hash, text_of
@@ -19,10 +19,17 @@ from orpo.data.max_lengths import FullLengths
 from orpo.data.row import Problem
 from orpo.data.store import TokenStore
 from orpo.data.templates import Template, resolve_template
-from orpo.data.tokenize import BATCH_EXAMPLES, ExampleTokenizer, Tokenized
+from orpo.data.tokenize import BATCH_EXAMPLES, IDENTICAL_TOKENS, JOINED_WORDS, SPECIAL_TOKEN_TEXT, ExampleTokenizer, Tokenized
 from orpo.data.traces import RowTraces
 
 _NOUNS: Mapping[Reads, str] = {"pairs": "pair", "labelled": "labelled answer", "rankings": "ranking"}
+
+_ODD = {
+    SPECIAL_TOKEN_TEXT: "the text of a control token, such as </s>, is encoded as plain text, not as the token",
+    JOINED_WORDS: "no space or line break stands between the last word of the prompt and the first of the answer",
+    IDENTICAL_TOKENS: "an answer is the same as a better one once the template is applied: it does not take part",
+    IDENTICAL_AFTER_CUT: "an answer became the same as a better one when it was cut: it does not take part",
+}
 
 
 @dataclass
@@ -119,7 +126,7 @@ class Gathering:
         assert self.store is not None
         self.store.append(result)
         self._compare(result, [len(ids) for ids in result.completions])
-        self.tally.notes.update(tokenized.notes)
+        self._note(tokenized.notes, result.source)
         return len(result.completions)
 
     def _limited(self, example: TokenizedExample, max_length: int) -> TokenizedExample | Problem:
@@ -133,6 +140,14 @@ class Gathering:
         room = max_length - len(example.prompt_ids)
         cuts = [max(len(ids) - room, 0) for ids in example.completions]
         num_equal = len(example.completions) - len(result.completions)
-        notes = {"rows-cut": 1, "answers-cut": sum(cut > 0 for cut in cuts), "tokens-cut": sum(cuts), IDENTICAL_AFTER_CUT: num_equal}
-        self.tally.notes.update(notes)
+        self.tally.notes.update({"rows-cut": 1, "answers-cut": sum(cut > 0 for cut in cuts), "tokens-cut": sum(cuts)})
+        self._note([IDENTICAL_AFTER_CUT] * num_equal, example.source)
         return result
+
+    def _note(self, notes: Iterable[str], source: Source) -> None:
+        """Counts what is odd about the tokens of a row: as a warning with its place, or where it is no more than a figure as that."""
+        for note in notes:
+            if note in _ODD:
+                self.tally.add(Problem(note, _ODD[note], source, "warning"))
+            else:
+                self.tally.notes[note] += 1

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from orpo.core.records import Source
+from orpo.data.data_report import NUM_LISTED
 from orpo.data.gathering import Gathering
 from orpo.data.label_balance import label_warnings
 from orpo.data.length_bias import length_sentence
 from orpo.data.likeness import METHOD
-from orpo.data.limits import IDENTICAL_AFTER_CUT
 from orpo.data.row import Problem
-from orpo.data.tokenize import IDENTICAL_TOKENS, JOINED_WORDS, SPECIAL_TOKEN_TEXT
 from orpo.data.traces import repeats
 
 _TOO_LONG = {"too-long", "prompt-too-long"}
-_NOTE_MESSAGES = {
-    SPECIAL_TOKEN_TEXT: "rows hold the text of a control token, such as </s>: it is encoded as plain text, not as the token",
-    JOINED_WORDS: "rows join the last word of the prompt and the first of the answer: no space or line break stands between them",
-    IDENTICAL_TOKENS: "answers are the same as a better one once the template is applied: they do not take part",
-    IDENTICAL_AFTER_CUT: "answers became the same as a better one when they were cut: they do not take part",
-}
 
 
 def judged(seen: Gathering, paths: Sequence[str], max_bad_rows: int) -> dict[str, Any]:
@@ -33,8 +25,6 @@ def judged(seen: Gathering, paths: Sequence[str], max_bad_rows: int) -> dict[str
     if num == 1:
         tally.warn("one-row", 1, f"there is a single {seen.noun}")
     figures = _repeats(seen) if num else {}
-    for kind, message in _NOTE_MESSAGES.items():
-        tally.warn(kind, tally.notes[kind], f"{tally.notes[kind]:,} {message}")
     if seen.lengths.is_lopsided:
         tally.warn("length-bias", 1, length_sentence(seen.lengths.figures()))
     if seen.reads == "labelled":
@@ -45,14 +35,24 @@ def judged(seen: Gathering, paths: Sequence[str], max_bad_rows: int) -> dict[str
 
 def _repeats(seen: Gathering) -> dict[str, Any]:
     """How often rows repeat or contradict one another, with the warnings that follow."""
-    tally, num, found = seen.tally, len(seen.traces), repeats(seen.traces)
-    tally.warn("duplicates", found.duplicates, f"{seen.noun}s stand in the data more than once")
-    if num > 1 and found.duplicates == num - 1:
+    tally, num, found = seen.tally, len(seen.traces), repeats(seen.traces, num_first=NUM_LISTED)
+    other_way = "labelled the other way" if seen.reads == "labelled" else "in the opposite order"
+    for kind, matches, said in (
+        ("duplicates", found.duplicates, "the same prompt and answers as {}"),
+        ("near-duplicates", found.near_duplicates, "nearly the same prompt and answers as {}"),
+        ("opposite-order", found.opposite, f"the same prompt and answers as {{}}, {other_way}"),
+    ):
+        tally.warn_of_rows([Problem(kind, said.format(other), source, "warning") for source, other in matches.first], matches.num)
+    if num > 1 and found.duplicates.num == num - 1:
         tally.warn("all-rows-identical", 1, f"all {num:,} {seen.noun}s are the same")
-    tally.warn("near-duplicates", found.near_duplicates, f"{seen.noun}s nearly repeat an earlier one, prompt and answers")
-    opposite = "labels the same answer the other way" if seen.reads == "labelled" else "has the same answers in the opposite order"
-    tally.warn("opposite-order", found.opposite, f"{seen.noun}s are contradicted: another row {opposite}")
-    return {**asdict(found), "method": METHOD}
+    return {
+        "duplicates": found.duplicates.num,
+        "near_duplicates": found.near_duplicates.num,
+        "repeated_prompts": found.repeated_prompts,
+        "near_repeated_prompts": found.near_repeated_prompts,
+        "opposite": found.opposite.num,
+        "method": METHOD,
+    }
 
 
 def _nothing_left(seen: Gathering, path: str) -> Problem:

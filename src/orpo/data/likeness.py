@@ -15,8 +15,8 @@ ALIKE = 0.7
 LEAST_BINS = 8
 """Texts that fill fewer bins than this are nearly the same as none: a sketch cannot tell short texts apart."""
 METHOD = (
-    f"MinHash of {WINDOW_BYTES}-byte windows at word starts in {NUM_BINS} bins, case and punctuation aside, over the first "
-    f"{MAX_CHARACTERS:,} characters; nearly the same: {ALIKE:.0%} of the windows in common, of texts of {LEAST_BINS} words or more"
+    f"{100 * ALIKE:.0f} % or more in common of the {WINDOW_BYTES}-byte windows at word starts, by MinHash in {NUM_BINS} bins, "
+    f"in texts of {LEAST_BINS} words or more, of which the first {MAX_CHARACTERS:,} characters are read"
 )
 _FEWEST_BINS = ALIKE * LEAST_BINS
 _AT_ONCE = 1 << 9
@@ -31,11 +31,13 @@ Band = NDArray[np.uint32]
 class Likeness:
     """For each row: whether its prompt is nearly that of an earlier row, and whether prompt and answers are those of one earlier row.
 
-    What is exactly the same is not marked: an equal prompt is no near one, a duplicate no near duplicate.
+    What is exactly the same is not marked: an equal prompt is no near one, a duplicate no near duplicate. `earlier` has the row that a
+    marked whole is like.
     """
 
     prompts: Marks
     wholes: Marks
+    earlier: NDArray[np.int32]
 
 
 def likeness(sketches: SketchFile, prompts: Hashes, wholes: Hashes) -> Likeness:
@@ -44,7 +46,8 @@ def likeness(sketches: SketchFile, prompts: Hashes, wholes: Hashes) -> Likeness:
     Rows share a bucket where four bins of a sketch agree, and each is compared with the first of its bucket. Two texts with 70 % of their
     windows in common meet in one of 16 buckets 98 times in 100; in a crowd of similar rows a few can be missed.
     """
-    found = Likeness(np.zeros(len(prompts), dtype=bool), np.zeros(len(prompts), dtype=bool))
+    num = len(prompts)
+    found = Likeness(np.zeros(num, dtype=bool), np.zeros(num, dtype=bool), np.zeros(num, dtype=np.int32))
     is_new = first_of_equals(wholes)
     for half in (0, 1):
         num_bins = sketches.num_bins(half)
@@ -117,7 +120,9 @@ def _mark(found: Likeness, sketches: SketchFile, prompts: Hashes, earlier: Rows,
     near, same = _are_alike(first, second), (first == second).all(axis=2)
     same[:, 0] = prompts[earlier] == prompts[later]
     found.prompts[later[near[:, 0] & ~same[:, 0]]] = True
-    found.wholes[later[(near | same).all(axis=1) & near.any(axis=1)]] = True
+    is_whole = (near | same).all(axis=1) & near.any(axis=1)
+    found.wholes[later[is_whole]] = True
+    found.earlier[later[is_whole]] = earlier[is_whole]
 
 
 def _are_alike(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Marks:

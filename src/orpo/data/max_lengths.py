@@ -37,7 +37,8 @@ class FullLengths:
         return len(self._prompts)
 
     def table(self, *, max_length: int | None, max_positions: int | None) -> dict[str, Any]:
-        """What a report has: `limits`, a list of what each max_length does; the `suggested` one, its `rule`; the one `in_use`, or None.
+        """What a report has: `limits`, a list of what each max_length does; the `suggested` one, its `rule`, and whether the model's
+        positions held it below that of the rows (`is_capped`); the one `in_use`, or None.
 
         Empty for no examples. A row is a prompt with its longest answer. Of limits that keep every row whole the smallest alone is listed,
         beside the limit in use and the suggested one.
@@ -54,6 +55,7 @@ class FullLengths:
             "limits": [self.at(limit) for limit in shown],
             "suggested": suggested,
             "in_use": max_length,
+            "is_capped": int(np.sum(self._rows > suggested)) > len(self) // ONE_OF,
             "rows_whole_share": round(float(np.mean(self._rows <= suggested)), 4),
             "rule": _rule(max_positions),
         }

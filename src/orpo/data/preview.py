@@ -52,7 +52,8 @@ def legend(views: Sequence[RowView], learned: Mapping[str, Learned], *, has_toke
     """What the marks mean that stand in `views`, each with a label."""
     parts = [part for view in views for part in view.parts]
     marks = "".join(learned.get(part.part, Learned()).marks for part in parts)
-    meanings = {"N": "the NLL raises these tokens", **{mark: f"the rest of the loss {verb} them" for mark, verb in _VERBS.items()}}
+    rest = "the rest of the loss" if "N" in marks else "the loss"
+    meanings = {"N": "the NLL raises these tokens", **{mark: f"{rest} {verb} them" for mark, verb in _VERBS.items()}}
     said = [f"{mark} {meaning}" for mark, meaning in meanings.items() if mark in marks]
     said += ["x beyond max_length"] * any(part.num_cut for part in parts) + ["blank no loss"]
     inside = "from the template or the tokenizer, not the row's own" if has_tokens else "whose turn it is"
@@ -66,7 +67,7 @@ def visible(text: str) -> str:
 
 
 def _is_hidden(character: str) -> bool:
-    # Cc controls, Cf formats (bidirectional marks, zero-width joiners), Cs lone surrogates, Co private use, Cn unassigned, Zl/Zp line separators
+    # Cc controls, Cf formats (bidirectional marks, zero-width joiners), Cs lone surrogates, Co private use, Cn unassigned, Zl/Zp line ends
     return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 

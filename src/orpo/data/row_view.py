@@ -154,5 +154,6 @@ def part_names(example: Example) -> list[tuple[str, str]]:
 def _speakers(part: Text | Conversation) -> tuple[Stretch, ...]:
     if isinstance(part, str):
         return (Stretch(part, "own"),)
-    turns = [(Stretch(f"{turn.role}:", "template"), Stretch(f" {turn.content}\n", "own")) for turn in part]
-    return tuple(stretch for turn in turns for stretch in turn)
+    ends = ["\n"] * (len(part) - 1) + [""]
+    turns = [((f"{turn.role}: ", "template"), (turn.content, "own"), (end, "template")) for turn, end in zip(part, ends, strict=True)]
+    return tuple(Stretch(text, origin) for turn in turns for text, origin in turn if text)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from orpo.core.records import Source
 from orpo.core.tokens import TokenIds, TokenizedExample
+from orpo.data.places import Places
 from orpo.data.spill_file import SpillFile
 
 
@@ -66,9 +67,7 @@ class TokenStore(Sequence[TokenizedExample]):
         self._ends = array("q", [0])  # where each run of ids ends: a prompt, or one completion
         self._first = array("q", [0])  # number of the run an example begins with; one more entry than examples
         self._labels, self._scores = array("b"), array("d")  # one entry per completion; empty where there are none
-        self._files: dict[tuple[str, bool], int] = {}
-        self._file_numbers = array("i")
-        self._row_numbers = array("q")
+        self._places = Places()
         self._ids: TokenIds | None = None
         self._freezing = threading.Lock()
 
@@ -83,14 +82,12 @@ class TokenStore(Sequence[TokenizedExample]):
         for ids in parts:
             self._ends.append(self._ends[-1] + len(ids))
         self._first.append(len(self._ends) - 1)
-        place = (example.source.file, example.source.is_line)
-        self._file_numbers.append(self._files.setdefault(place, len(self._files)))
-        self._row_numbers.append(example.source.number)
+        self._places.append(example.source)
         self._labels.extend(example.labels)
         self._scores.extend(example.scores)
 
     def __len__(self) -> int:
-        return len(self._row_numbers)
+        return len(self._places)
 
     @overload
     def __getitem__(self, index: int) -> TokenizedExample: ...
@@ -115,8 +112,7 @@ class TokenStore(Sequence[TokenizedExample]):
 
     def source(self, index: int) -> Source:
         """The place an example came from."""
-        file, is_line = list(self._files)[self._file_numbers[index]]
-        return Source(file, self._row_numbers[index], is_line)
+        return self._places[index]
 
     @property
     def lengths(self) -> Lengths:
