@@ -82,7 +82,7 @@ def test_each_finding_says_what_it_does_and_how_to_fix_it(orpo: Command, tmp_pat
     for label, kind in (("dropped", "identical"), ("warning", "duplicates")):
         assert re.search(rf"^{label} +1 x {kind}: .*\n +does: .+\n +fix:  .+$", shown, re.MULTILINE)
     assert re.search(r"^repeats +1 pair repeated, 0 nearly, 0 contradicted; 1 prompt repeated, 0 nearly$", shown, re.MULTILINE)
-    assert re.search(r"^lengths +chosen is the longer one in 0 % of pairs", shown, re.MULTILINE)
+    assert re.search(r"^lengths +chosen and rejected have the same length in every pair, on average 8.0", shown, re.MULTILINE)
     findings = json.loads(orpo("check", "a.jsonl", "--json").out)["findings"]
     assert [(finding["kind"], finding["num"], bool(finding["effect"] and finding["fix"])) for finding in findings] == [
         ("identical", 1, True),
@@ -110,12 +110,15 @@ def test_held_out_data_is_checked_too_and_compared(orpo: Command, tmp_path: Path
 
 
 def test_max_lengths_are_compared_and_one_is_suggested(orpo: Command, tmp_path: Path, tiny_llama: Path) -> None:
-    write_rows(tmp_path / "a.jsonl", *rows(9), {"prompt": "what?", "chosen": " yes" * 900, "rejected": " no"})
+    write_rows(tmp_path / "a.jsonl", *rows(9), {"prompt": "what?", "chosen": " yes" * 400, "rejected": " no"})
     shown = orpo("check", "a.jsonl", "--model", tiny_llama).out
     lines = [line.split() for line in shown.splitlines() if re.match(r"^[\d,]+  ", line)]
     assert lines[0][0] == "512"
     assert lines[0][1:5] == ["1", "0", "1", "0"]
     assert re.search(r"suggested: --max-length \d+ keeps 100 % of the rows whole \(rule: the smallest multiple of 64", shown)
+    write_rows(tmp_path / "a.jsonl", *rows(9), {"prompt": "what?", "chosen": " yes" * 2100, "rejected": " no"})
+    shown = orpo("check", "a.jsonl", "--model", tiny_llama).out
+    assert "--max-length 2048 keeps 90 % of the rows whole, and the model has no more positions" in shown
 
 
 @pytest.mark.parametrize("width", [40, 80])

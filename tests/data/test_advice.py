@@ -22,6 +22,7 @@ def test_every_kind_of_dropped_row_and_warning_in_the_data_formats_has_advice(ro
 def test_every_kind_that_the_code_names_as_dropped_or_warning_has_advice(root: Path) -> None:
     source = "\n".join(path.read_text(encoding="utf-8") for path in (root / "src/orpo/data").rglob("*.py") if path.name != "advice.py")
     warned = set(re.findall(r'(?:tally\.warn\(\s*|warnings\.append\(\(|yield |told = \()"([a-z-]+)", ', source))
+    warned |= set(re.findall(r'\("([a-z-]+)", found\.', source))
     dropped = set(re.findall(r'\bdropped\(\s*"([a-z-]+)"', source))
     marked = re.findall(r'Problem\(\s*"([a-z-]+)",[^\n]*?(?:severity=)?"(dropped|warning)"', source)
     found = {*marked, *((kind, "warning") for kind in warned), *((kind, "dropped") for kind in dropped)}

@@ -11,7 +11,7 @@ from orpo.data.checks import check_data
 
 
 def row(number: int, **parts: str) -> dict[str, str]:
-    return {"prompt": f"What is {number}?", "chosen": " yes", "rejected": " no", **parts}
+    return {"prompt": f"What is {number}?", "chosen": " yes", "rejected": " nay", **parts}
 
 
 def checked(path: Path, *rows: dict[str, str]) -> Any:

@@ -33,17 +33,19 @@ def styled(text: Text, *words: str) -> str:
 
 def test_every_line_has_its_marks_and_template_text_its_brackets(chat_tokenizer, chat_pair):
     record = chat_pair("What?\nWhy?", "Paris", "the sea", line=5)
-    prompt = view_of(record, chat_tokenizer).parts[0]
+    prompt, chosen, rejected = (
+        f"{part.num_tokens} tokens ({part.num_own} of its own text)" for part in view_of(record, chat_tokenizer).parts
+    )
     assert shown(record, chat_tokenizer).plain.splitlines() == [
         "data.jsonl:5",
-        f"prompt, {prompt.num_tokens} tokens ({prompt.num_own} of its own text), carries no loss",
+        f"prompt, {prompt}, carries no loss",
         "   │ ⟦<|im_start|>user↵⟧",
         "   │ What?↵",
         "   │ Why?⟦<|im_end|>↵⟧",
         "   │ ⟦<|im_start|>assistant↵⟧",
-        "chosen, 2 tokens (1 of its own text), raised by the NLL and the odds ratio term",
+        f"chosen, {chosen}, raised by the NLL and the odds ratio term",
         "N+ │ Paris⟦<|im_end|>⟧",
-        "rejected, 3 tokens (2 of its own text), lowered by the odds ratio term",
+        f"rejected, {rejected}, lowered by the odds ratio term",
         " - │ the sea⟦<|im_end|>⟧",
     ]
 

@@ -155,5 +155,8 @@ def _speakers(part: Text | Conversation) -> tuple[Stretch, ...]:
     if isinstance(part, str):
         return (Stretch(part, "own"),)
     ends = ["\n"] * (len(part) - 1) + [""]
-    turns = [((f"{turn.role}: ", "template"), (turn.content, "own"), (end, "template")) for turn, end in zip(part, ends, strict=True)]
-    return tuple(Stretch(text, origin) for turn in turns for text, origin in turn if text)
+    turns = (
+        (Stretch(f"{turn.role}: ", "template"), Stretch(turn.content, "own"), Stretch(end, "template"))
+        for turn, end in zip(part, ends, strict=True)
+    )
+    return tuple(stretch for turn in turns for stretch in turn if stretch.text)
