@@ -74,7 +74,7 @@ def _stage_points(run: WorldRun) -> list[dict[str, float]]:
                 "reference_forwards": row["step"] if live else cost["reference_forwards"] if way else 0,
                 "tokens": row["num_tokens"],
                 "reference_tokens": row["num_tokens"] if live else cost["reference_tokens"] if way else 0,
-                "seconds": row["seconds"] - row.get("evaluation_seconds", 0.0) + cost["reference_seconds"],
+                "seconds": run.figures["core_share"] * (row["seconds"] - row["evaluation_seconds"] + cost["reference_seconds"]),
             }
         )
     return points
@@ -157,14 +157,15 @@ def lines(content: Record) -> list[str]:
         )
     settings = "; ".join(f"{name} {_spelled(chosen)}" for name, chosen in content["tuning"]["chosen"].items())
     return [
-        f"| up to oracle score {level(content['curves']):.2f} | steps | forwards, policy + reference | thousand tokens | work | seconds "
-        "| models | peak MiB | score at the end (best) |",
+        f"| up to oracle score {level(content['curves']):.2f} | steps | forwards, policy + reference | thousand tokens | work "
+        "| seconds of one core | models | peak MiB | score at the end (best) |",
         "|---|---|---|---|---|---|---|---|---|",
         *rows,
         "| SFT, reward model, then PPO | | | | | | | | not measured: PPO is not here yet |",
         "",
         "Work: million tokens forward, a backward pass counted as two. SFT is not charged for rejected answers. "
-        "Peak: of the whole process; the libraries are nearly all of it, for a copy of this model has 6 MiB. "
+        "Seconds of one core: wall time times the share of a core that the run got. Peak: of the whole process; the libraries are nearly "
+        "all of it, for a copy of this model has 6 MiB. "
         f"Four trials a stage on a seed of their own gave: {settings}.",
     ]
 
@@ -181,7 +182,7 @@ def picture(content: Record) -> Figure:
     """Score over work, and over seconds."""
     figure, axes = panels(2, share_y=True)
     colours = {"orpo": COLOURS["orpo"], "live": COLOURS["dpo"], "precomputed": COLOURS["sft"]}
-    for axis, key, text in zip(axes, ("work", "seconds"), ("million tokens forward (work)", "seconds"), strict=True):
+    for axis, key, text in zip(axes, ("work", "seconds"), ("million tokens forward (work)", "seconds of one core"), strict=True):
         for way, curves in content["curves"].items():
             points = [{**curve, "work": work(curve)} for curve in curves]
             end = courses(axis, points, "score", colour=colours[way], against=key)

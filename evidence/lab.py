@@ -72,7 +72,8 @@ class Lab:
     ) -> WorldRun:
         """A run of the built-in world from `base` on `data` (where None: the built-in model, its pairs), with `settings` over the demo's.
 
-        In a process of its own its peak memory is its own too, and the libraries are loaded once more.
+        In a process of its own its peak memory is its own too, and the libraries are loaded once more. `core_share` of its figures is what
+        it got of a core, so that seconds of a busy machine can be told as seconds of one core.
         """
         settings = {"max_steps": STEPS, "eval_steps": 15, **settings}
         asked = {"objective": objective, "seed": seed, "base": self.name_of(base) if base else "built-in", **settings}
@@ -87,7 +88,8 @@ class Lab:
                 return pool.submit(world_figures, *arguments).result()
 
         figures, folder = self.once(objective, asked, make)
-        figures |= {"objective": objective, "seed": seed, "settings": settings}
+        kept = json.loads((folder / FIGURES).read_text(encoding="utf-8"))
+        figures |= {"objective": objective, "seed": seed, "settings": settings, "core_share": kept["cpu_seconds"] / kept["seconds"]}
         return WorldRun(figures, folder / "run" / names.MODEL, folder / "run")
 
     def name_of(self, path: Path) -> str:

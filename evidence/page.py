@@ -81,10 +81,14 @@ def _section(name: str, record: Record, claims: tuple[Claim, ...]) -> str:
 def _facts(record: Record) -> str:
     """How the record was made, in one line."""
     command = record["command"] if isinstance(record["command"], str) else " ".join(record["command"])
-    seconds = f"{max(1, round(record['cpu_seconds'])):,} s of one core" if "cpu_seconds" in record else f"{record['seconds']:,.0f} s"
-    where = f", commit {record['commit']}, {record['date']}, {record['machine']['cpu']}" if "machine" in record else ""
-    seeds = f", seeds {', '.join(map(str, record['seeds']))}" if "seeds" in record else ""
-    return f"`{command}`: {seconds}{seeds}{where}."
+    if "environment" in record:  # written by `orpo compare`
+        equal, started = record["equal"], record["started"].partition("T")[0]
+        seeds, where = equal["seeds"], f"{started}, {record['environment']['cpu']}"
+        seconds = f"{record['seconds']:,.0f} s, {equal['jobs']} stages at a time"
+    else:
+        seeds, where = record["seeds"], f"commit {record['commit']}, {record['date']}, {record['machine']['cpu']}"
+        seconds = f"{max(1, round(record['cpu_seconds'])):,} s of one core"
+    return f"`{command}`: {seconds}, seeds {', '.join(map(str, seeds))}, {where}."
 
 
 def _anchor(title: str) -> str:

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from orpo.core.logps import LabelledLogps, RankedLogps
+from orpo.core.logps import ChosenLogps, LabelledLogps, RankedLogps
 from orpo.core.records import Source
 from orpo.core.tokens import TokenizedExample
 from orpo.engine.model import LogpsModel
 from orpo.engine.paths import Path
 from orpo.engine.plain import row_logps
-from orpo.engine.views import logps_of, split, viewed
+from orpo.engine.views import logps_of, split, totals_by_example, viewed
 
 VOCABULARY = 37
 
@@ -153,6 +153,18 @@ def test_pairs_are_the_same_bits_whatever_the_order_of_sums_is_made_by() -> None
     assert torch.equal(logps.chosen.total, sums[[0, 3]])
     assert torch.equal(logps.rejected.total, sums[[1, 4]])
     assert torch.equal(logps.prompt.total, sums[[2, 5]])
+
+
+def test_the_chosen_alone_is_a_view_of_its_own_also_of_no_examples_at_all() -> None:
+    examples = [replace(drawn(5, 4), labels=()), replace(drawn(1, 2), labels=())]
+    sums = torch.tensor([-1.0, -2.0, -3.0, 0.0])
+    logps = logps_of(sums, examples, reads="pairs", with_prompt=True, chosen_alone=True)
+    assert isinstance(logps, ChosenLogps)
+    assert (logps.chosen.total.tolist(), logps.chosen.num_tokens.tolist()) == ([-1.0, -3.0], [4.0, 2.0])
+    assert logps.prompt is not None
+    assert (logps.prompt.total.tolist(), logps.prompt.num_tokens.tolist()) == ([-2.0, 0.0], [4.0, 0.0])
+    assert totals_by_example(logps, examples) == [{"chosen": -1.0, "prompt": -2.0}, {"chosen": -3.0, "prompt": 0.0}]
+    assert isinstance(logps_of(sums[:0], [], reads="pairs", chosen_alone=True), ChosenLogps)
 
 
 def test_what_is_no_pair_or_has_no_labels_is_not_taken_for_one() -> None:

@@ -43,8 +43,8 @@ def test_reading_the_catalogue_imports_no_torch() -> None:
 
 def test_the_room_offers_these_names_and_no_others() -> None:
     assert room.__all__ == [
-        "OBJECTIVES", "PRESETS", "PRESET_NOTES", "Option", "bound", "check_options", "load", "needs_baseline", "needs_reference",
-        "no_rows", "objective_options", "one_line", "reads",
+        "OBJECTIVES", "PRESETS", "PRESET_NOTES", "Option", "bound", "check_options", "learns_chosen_alone", "load", "needs_baseline",
+        "needs_reference", "no_rows", "objective_options", "one_line", "reads",
     ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from orpo.core.logps import PairLogps
+from orpo.core.logps import ChosenLogps, PairLogps
 from orpo.core.loss import step_loss
 from orpo.errors import ConfigError
 from orpo.objectives.orpo import orpo
@@ -39,6 +39,15 @@ def test_it_shows_the_same_figures_as_orpo_where_both_have_them(pairs: Pairs, ei
     assert set(shown) == {"nll_loss", "logps/chosen", "logps/rejected", "rewards/accuracies", "log_odds_chosen", "odds_clamped"}
     for name, metric in shown.items():
         assert (metric.total.item(), metric.unit) == (other[name].total.item(), other[name].unit), name
+
+
+@pytest.mark.parametrize("nll_over", ["completion", "prompt+completion"])
+def test_without_the_rejected_answers_the_loss_is_the_same_and_nothing_is_shown_of_them(pairs: Pairs, eight: Any, nll_over: Any) -> None:
+    policy = pairs(*eight)
+    alone, whole = sft(ChosenLogps(policy.chosen, policy.prompt), nll_over=nll_over), sft(policy, nll_over=nll_over)
+    assert torch.equal(alone.terms[0].total, whole.terms[0].total)
+    assert set(alone.metrics) == {"nll_loss", "logps/chosen", "odds_clamped"}
+    assert torch.equal(alone.metrics["logps/chosen"].total, whole.metrics["logps/chosen"].total)
 
 
 def test_an_unknown_average_is_refused(pairs: Pairs, eight: Any) -> None:

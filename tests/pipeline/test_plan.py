@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config
+from transformers import AutoModelForSequenceClassification, GPT2Config
 
+from orpo.cli.plan import show_plan
 from orpo.engine.batching import micro_batches, step_pairs
 from orpo.engine.dropout import dropout_rates
 from orpo.engine.memory import Setting
@@ -131,6 +132,28 @@ def test_weights_in_4_bits_take_a_quarter_and_more_is_offered_where_lora_does_no
     short = planned(model, pairs_file, lora.need.weights, use_peft=True, lora_r=2, dtype="bfloat16")
     assert not short.fits
     assert short.remedies[-1].settings["load_in_4bit"] is True
+
+
+def test_a_reward_model_has_no_head_over_the_vocabulary(make_tiny_llama: Any, pairs_file: Path, tmp_path: Path) -> None:
+    folder = make_tiny_llama(tmp_path / "wide", vocabulary=300)
+    scored, spoken = (planned(folder, pairs_file, objective=objective) for objective in ("reward", "orpo"))
+    scorer = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
+    assert scored.num_parameters == scored.num_trained == sum(parameter.numel() for parameter in scorer.parameters())
+    assert scored.need.new_bytes < spoken.need.new_bytes
+
+
+@pytest.mark.parametrize(("way", "forwards", "line"), [("precomputed", 10, "once"), ("copy", 6, "a frozen copy")])
+def test_the_reference_is_counted_and_said(
+    way: str, forwards: int, line: str, without_weights: Path, pairs_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = planned(without_weights, pairs_file, objective="dpo", reference=way, max_steps=6)
+    assert (found.as_dict()["reference"], found.as_dict()["reference_forwards"]) == (way, forwards)
+    show_plan(found)
+    said = capsys.readouterr().out
+    assert f"{found.passes['reference_tokens']:,} tokens in all" in said
+    assert line in said
+    show_plan(planned(without_weights, pairs_file))
+    assert "reference  " not in capsys.readouterr().out
 
 
 def test_a_budget_below_the_longest_pair_is_refused_as_in_training(without_weights: Path, pairs_file: Path) -> None:

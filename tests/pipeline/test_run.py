@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import orpo.training.checkpointing as checkpointing
 from orpo.errors import ConfigError, NotFiniteError, OutOfMemoryError, StorageError
+from orpo.objectives import catalogue
 from orpo.runs.summary import read_summary
 
 CONTRACT = {
@@ -62,6 +63,25 @@ def test_a_run_directory_holds_what_it_promises(train: Callable[..., Any], rows:
     summary = read_summary(run_dir)
     assert summary.sections["evaluation"]["after"]["accuracy"] == eval_rows[-1]["rewards/accuracies"]
     assert not any(path.suffix in (".bin", ".pkl") for path in run_dir.rglob("*"))
+
+
+def test_sft_computes_the_rejected_answers_of_held_out_pairs_alone(
+    train: Callable[..., Any], rows: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {"objective": "sft", "holdout": 10, "eval_steps": 4, "num_samples": 2, "max_new_tokens": 5}
+    run = train(**settings)
+    monkeypatch.setattr(catalogue, "learns_chosen_alone", lambda name: False)
+    whole = train("whole", **settings)
+    for row, twin in zip(rows(run.run_dir), rows(whole.run_dir), strict=True):
+        shown = {"logps/chosen", "nll_loss", "loss"} | ({"logps/rejected", "rewards/accuracies"} if row["split"] == "eval" else set())
+        for name in shown:
+            assert row[name] == pytest.approx(twin[name], abs=1e-5), name
+        assert ("logps/rejected" in row) == (row["split"] == "eval")
+    # The prompt once and the chosen answer; whole pairs have the rejected ones besides.
+    cost, twin_cost = (one.summary.sections["cost"] for one in (run, whole))
+    prepared = json.loads((run.run_dir / "data_report.json").read_text())["tokens"]
+    assert cost["policy_tokens"] == cost["num_tokens"] < twin_cost["num_tokens"] <= prepared["total"]
+    assert "told apart" in (run.run_dir / "report.html").read_text()
 
 
 def sum_of_held_out(run_dir: Path, report: dict[str, Any]) -> int:

@@ -100,6 +100,15 @@ def test_held_out_accuracy_shows_its_wilson_interval_and_its_start() -> None:
     assert line_of(table_text(view), "held-out accuracy") == ["80%", "50%", "(49-94)", "10", "pairs,", "95", "%", "interval"]
 
 
+def test_what_training_does_not_compute_is_shown_of_held_out_pairs() -> None:
+    view = TrainingView(terminal(), 8)
+    view.show({**eval_row(0, 0.5), "logps/rejected": -3.0})
+    assert "log p rejected" not in table_text(view), "no training step has shown yet what it computes"
+    view.show(train_row(1, 2.0))
+    view.show({**eval_row(1, 0.5), "logps/rejected": -2.5})
+    assert line_of(table_text(view), "log p rejected, held out")[:2] == ["-2.5", "-3"]
+
+
 def test_the_time_left_follows_from_the_steps_of_this_session(monkeypatch: pytest.MonkeyPatch) -> None:
     import orpo.training.console as module
 

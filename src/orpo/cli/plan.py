@@ -29,6 +29,12 @@ LABELS = {
 }
 
 
+REFERENCES = {
+    "precomputed": "scores {reference_tokens:,} tokens in all, before the first step and once; no copy of the model in memory",
+    "copy": "a frozen copy of the model in memory scores each step too: {reference_tokens:,} tokens in all",
+    "adapter": "the model with its adapters off scores each step too: {reference_tokens:,} tokens in all",
+}
+
 SUMMARY = """Say what `orpo train` with the same arguments would do, and whether it fits into memory. Trains nothing, writes nothing."""
 
 
@@ -91,6 +97,8 @@ def show_plan(found: RunPlan) -> None:
     _say(
         "steps", f"{work.max_steps:,} of {work.pairs_per_step:,} pairs, {work.tokens_per_step:,.0f} tokens each, {work.num_tokens:,} in all"
     )
+    if found.reference:
+        _say("reference", REFERENCES[found.reference].format(**found.passes))
     _say("at once", f"{at_once}, {work.micro_batches_per_step:.1f} micro-batches a step")
     _say(
         "padded rows",

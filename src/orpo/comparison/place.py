@@ -15,7 +15,7 @@ from orpo.runs.lock import RunLock
 from orpo.runs.resume import NOT_SET, Change, compare_identity
 from orpo.runs.storage import storage_errors
 
-ASKED, COMPARISON = "asked.json", "compare.json"
+ASKED = "asked.json"
 PREFIX = "compare"
 
 Say = Callable[[str], None]
@@ -106,7 +106,7 @@ def _unfinished(parent: Path, asked: Mapping[str, Any], *, say: Say) -> Path | N
 
 
 def _status(folder: Path) -> str:
-    path = folder / COMPARISON
+    path = folder / names.COMPARISON
     return str(_read(path).get("status")) if path.exists() else "running"
 
 

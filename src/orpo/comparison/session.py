@@ -18,7 +18,6 @@ from orpo.comparison.document import Progress, document
 from orpo.comparison.figures import figure
 from orpo.comparison.grids import Candidate
 from orpo.comparison.kept import Results, drop_models, outcome_of, recalled, stage_folder
-from orpo.comparison.place import COMPARISON
 from orpo.comparison.processes import Processes
 from orpo.comparison.settings import base_model, followed_from, shown_settings, stage_settings
 from orpo.comparison.setup import Setup, objectives_of, run_settings
@@ -30,6 +29,7 @@ from orpo.pipeline.outcome import now
 from orpo.report.comparison import write_comparison
 from orpo.runs.atomic import write_json_atomic
 from orpo.runs.jsontext import canonical, read_strictly
+from orpo.runs.names import COMPARISON
 from orpo.training.config import ResolvedConfig
 from orpo.training.environment import environment
 from orpo.training.guards import StopSignals

@@ -92,7 +92,7 @@ def set_up(config: CompareConfig, folder: Path, *, rehearse: Rehearse) -> Setup:
     files = pair_files(config, folder / "data")
     _check_settings(config, files)
     found = _checked_by_reads(config, files)
-    lengths = {reads: _distinct_tokens(train) for reads, (train, _, _) in found.items()}
+    lengths = {name: _distinct_tokens(found[reads_of(name)][0], name) for name in objectives_of(config)}
     steps = _steps(config, files, lengths, rehearse)
     _check_lengths(config, files, steps)
     jobs, threads = jobs_of(config)
@@ -172,15 +172,17 @@ def _checked_by_reads(config: CompareConfig, files: PairFiles) -> dict[str, tupl
             parts = [checked_data(settings.config, part, tokenizer, max_length=length, template=train.template) for part in others]
             found[reads] = (train, *parts)
         train_part, _, held_out = (Part(store, range(len(store))) for store, _ in map(store_and_template, found[reads]))
+        train_part = replace(train_part, chosen_alone=catalogue.learns_chosen_alone(objective))
         objective_of_data = catalogue.bound(objective, objective_options(settings.config))
         require_fit(settings.config, objective_of_data, train_part, held_out)
     return found
 
 
-def _distinct_tokens(data: CheckedData) -> Lengths:
-    """Distinct tokens of each example, as a step computes them."""
+def _distinct_tokens(data: CheckedData, objective: str) -> Lengths:
+    """Distinct tokens of each example, as a step of `objective` computes them."""
     store, _ = store_and_template(data)
-    tokens: Lengths = part_lengths(store.lengths, range(len(store))).sum(axis=1)
+    alone = catalogue.learns_chosen_alone(objective)
+    tokens: Lengths = part_lengths(store.lengths, range(len(store)), chosen_alone=alone).sum(axis=1)
     return tokens
 
 
@@ -190,7 +192,7 @@ def _steps(config: CompareConfig, files: PairFiles, lengths: Mapping[str, Length
     if config.budget.kind == "steps":
         return {p.name: tuple(int(config.budget.share(len(p.stages), k)) for k in range(len(p.stages))) for p in config.pipelines}
     if config.budget.kind == "tokens":
-        found = {name: _steps_by_tokens(config, resolved, lengths[reads_of(name)]) for name, resolved in settings.items()}
+        found = {name: _steps_by_tokens(config, resolved, lengths[name]) for name, resolved in settings.items()}
     else:
         paces = rehearse({name: _shortened(resolved) for name, resolved in settings.items()})
         found = {name: _steps_by_seconds(*paces[name]) for name in settings}

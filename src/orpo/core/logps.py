@@ -33,6 +33,18 @@ class PairLogps:
 
 
 @dataclass(frozen=True, slots=True)
+class ChosenLogps:
+    """What is there of PairLogps where the rejected answers were not computed: chosen and prompt, for P pairs."""
+
+    chosen: CompletionLogps
+    prompt: CompletionLogps | None
+
+
+DemonstrationLogps = PairLogps | ChosenLogps
+"""What an objective receives that learns from the chosen answers alone: the rejected ones are there to be shown, or not at all."""
+
+
+@dataclass(frozen=True, slots=True)
 class LabelledLogps:
     """What an objective on labelled answers receives: A answers, and for each whether it is desirable, [A] of bool."""
 

@@ -175,7 +175,8 @@ def model_sizes(build: Callable[[], nn.Module]) -> ModelSizes:
     frozen = [parameter for parameter in parameters if not parameter.requires_grad]
     in_four_bits = held_bytes(model)
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    head = causal_model(model).get_output_embeddings().weight
+    embeds_outputs = causal_model(model).get_output_embeddings()
+    head = (causal_model(model).score if embeds_outputs is None else embeds_outputs).weight  # a reward model has one row
     text = causal_model(model).config.get_text_config()
     return ModelSizes(
         num_parameters=sum(parameter.numel() for parameter in parameters),

@@ -26,17 +26,25 @@ class LogpsModel(nn.Module):
     """Tokenized examples in, their log-probs out. `body` is a causal language model of transformers, or a PEFT model around one.
 
     `path` is what `choose_path` found; `reads` says what comes out: PairLogps, LabelledLogps or RankedLogps. A pair's prompt has log-probs
-    only `with_prompt`; the head holds at most `chunk_bytes` of fp32 logits. While a path over packs is in use, `body` cannot be called by
-    itself: `release` ends that.
+    only `with_prompt`; with `chosen_alone` it comes without its rejected answer in training mode, as ChosenLogps. The head holds at most
+    `chunk_bytes` of fp32 logits. While a path over packs is in use, `body` cannot be called by itself: `release` ends that.
     """
 
     def __init__(
-        self, body: nn.Module, *, path: Path = Path.PLAIN, reads: Reads = "pairs", with_prompt: bool = True, chunk_bytes: int = CHUNK_BYTES
+        self,
+        body: nn.Module,
+        *,
+        path: Path = Path.PLAIN,
+        reads: Reads = "pairs",
+        with_prompt: bool = True,
+        chosen_alone: bool = False,
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
         super().__init__()
         self.body = body
         self.path, self.reads, self.chunk_bytes = path, reads, chunk_bytes
         self.with_prompt = with_prompt and reads == "pairs"
+        self.chosen_alone = chosen_alone
         self.attention_calls = 0
         self._own_attention: str | None = None
         self._casts, self._cast_hooks = SharedCasts(), list[RemovableHandle]()
@@ -50,7 +58,8 @@ class LogpsModel(nn.Module):
         """
 
         def view(sums: Tensor, members: slice) -> Logps:
-            return logps_of(sums, examples[members], reads=self.reads, with_prompt=self.with_prompt)
+            alone = self.chosen_alone and self.training
+            return logps_of(sums, examples[members], reads=self.reads, with_prompt=self.with_prompt, chosen_alone=alone)
 
         by_sums = None if share is None else lambda sums, members: share(view(sums, members), members)
         return view(self._sums(examples, with_prompt=self.with_prompt, share=by_sums), slice(len(examples)))

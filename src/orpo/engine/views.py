@@ -11,11 +11,11 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from orpo.core.logps import CompletionLogps, LabelledLogps, PairLogps, PairScores, RankedLogps
+from orpo.core.logps import ChosenLogps, CompletionLogps, LabelledLogps, PairLogps, PairScores, RankedLogps
 from orpo.core.records import Reads
 from orpo.core.tokens import TokenizedExample
 
-Logps = PairLogps | LabelledLogps | RankedLogps | PairScores
+Logps = PairLogps | ChosenLogps | LabelledLogps | RankedLogps | PairScores
 """What a model gives to an objective. Scores are those of engine/scores.py; all else here is about log-probs."""
 
 Share = Callable[[Logps, slice], Tensor]
@@ -23,10 +23,12 @@ Share = Callable[[Logps, slice], Tensor]
 gradients later."""
 
 
-def logps_of(sums: Tensor, examples: Sequence[TokenizedExample], *, reads: Reads, with_prompt: bool = False) -> Logps:
+def logps_of(
+    sums: Tensor, examples: Sequence[TokenizedExample], *, reads: Reads, with_prompt: bool = False, chosen_alone: bool = False
+) -> Logps:
     """The log-probs of `examples` as `reads` has them, from all their `sums`; a pair's prompt is None unless `with_prompt`."""
     totals, prompts = split(sums, examples)
-    return viewed(totals, examples, reads=reads, prompts=prompts if with_prompt else None)
+    return viewed(totals, examples, reads=reads, prompts=prompts if with_prompt else None, chosen_alone=chosen_alone)
 
 
 def split(sums: Tensor, examples: Sequence[TokenizedExample]) -> tuple[Tensor, Tensor]:
@@ -44,19 +46,33 @@ def split(sums: Tensor, examples: Sequence[TokenizedExample]) -> tuple[Tensor, T
     return sums.index_select(0, places), sums.index_select(0, torch.tensor(prompts, dtype=torch.long, device=sums.device))
 
 
-def viewed(totals: Tensor, examples: Sequence[TokenizedExample], *, reads: Reads, prompts: Tensor | None = None) -> Logps:
-    """The same from the sums of completions alone, `totals` [N], and of prompts [P] where a pair's are read."""
+def viewed(
+    totals: Tensor,
+    examples: Sequence[TokenizedExample],
+    *,
+    reads: Reads,
+    prompts: Tensor | None = None,
+    chosen_alone: bool = False,
+) -> Logps:
+    """The same from the sums of completions alone, `totals` [N], and of prompts [P] where a pair's are read.
+
+    With `chosen_alone` the examples are pairs without their rejected answers, also where there are none of them.
+    """
     counts = _like(totals, [len(completion) for example in examples for completion in example.completions])
     if reads == "labelled":
         return LabelledLogps(CompletionLogps(totals, counts), is_desirable(examples).to(totals.device))
     if reads == "rankings":
         return RankedLogps(CompletionLogps(_table(totals, examples), _table(counts, examples)), _scores(totals, examples))
+    prompt = None if prompts is None else CompletionLogps(prompts, _like(prompts, [len(e.prompt_ids) - 1 for e in examples]))
+    if chosen_alone:
+        assert all(len(example.completions) == 1 for example in examples), "the rejected answers were left out"
+        return ChosenLogps(CompletionLogps(totals, counts), prompt)
     assert all(len(example.completions) == 2 for example in examples), "a pair has two completions"
     (chosen, rejected), (num_chosen, num_rejected) = (part.view(len(examples), 2).unbind(1) for part in (totals, counts))
     return PairLogps(
         chosen=CompletionLogps(chosen, num_chosen),
         rejected=CompletionLogps(rejected, num_rejected),
-        prompt=None if prompts is None else CompletionLogps(prompts, _like(prompts, [len(e.prompt_ids) - 1 for e in examples])),
+        prompt=prompt,
     )
 
 
@@ -68,8 +84,9 @@ def totals_by_example(logps: Logps, examples: Sequence[TokenizedExample]) -> lis
     if isinstance(logps, PairScores):
         columns = zip(logps.chosen.tolist(), logps.rejected.tolist(), strict=True)
         return [{"chosen": chosen, "rejected": rejected} for chosen, rejected in columns]
-    if isinstance(logps, PairLogps):
-        parts = {"chosen": logps.chosen, "rejected": logps.rejected, "prompt": logps.prompt}
+    if isinstance(logps, PairLogps | ChosenLogps):
+        rejected = logps.rejected if isinstance(logps, PairLogps) else None
+        parts = {"chosen": logps.chosen, "rejected": rejected, "prompt": logps.prompt}
         totals = {name: part.total.tolist() for name, part in parts.items() if part is not None}
         return [{name: values[i] for name, values in totals.items()} for i in range(len(examples))]
     if isinstance(logps, RankedLogps):
@@ -84,8 +101,11 @@ def detached(logps: Logps) -> Logps:
     """The same without what made it: to be kept beyond a backward pass."""
     if isinstance(logps, PairScores):
         return PairScores(logps.chosen.detach(), logps.rejected.detach())
-    if isinstance(logps, PairLogps):
-        return PairLogps(_detached(logps.chosen), _detached(logps.rejected), None if logps.prompt is None else _detached(logps.prompt))
+    if isinstance(logps, PairLogps | ChosenLogps):
+        prompt = None if logps.prompt is None else _detached(logps.prompt)
+        if isinstance(logps, ChosenLogps):
+            return ChosenLogps(_detached(logps.chosen), prompt)
+        return PairLogps(_detached(logps.chosen), _detached(logps.rejected), prompt)
     if isinstance(logps, RankedLogps):
         return RankedLogps(_detached(logps.completions), logps.scores)
     return LabelledLogps(_detached(logps.completion), logps.is_desirable)

@@ -34,7 +34,15 @@ OBJECTIVES: Mapping[str, str] = {
 
 Reads = Literal["pairs", "labelled", "rankings", "scores"]
 
-_READS: Mapping[str, Reads] = {"PairLogps": "pairs", "LabelledLogps": "labelled", "RankedLogps": "rankings", "PairScores": "scores"}
+_CHOSEN_ALONE = "DemonstrationLogps"
+
+_READS: Mapping[str, Reads] = {
+    "PairLogps": "pairs",
+    _CHOSEN_ALONE: "pairs",
+    "LabelledLogps": "labelled",
+    "RankedLogps": "rankings",
+    "PairScores": "scores",
+}
 """What the first argument of an objective is annotated with -> what it reads."""
 
 Kind = Literal["float", "int", "choice", "bool", "text"]
@@ -91,6 +99,12 @@ def reads(name: str) -> Reads:
     return _READS[annotation]
 
 
+def learns_chosen_alone(name: str) -> bool:
+    """Whether objective `name` learns from the chosen answers of pairs alone, so that a training step need not compute the rejected."""
+    _, annotation = _data_arguments(name)[0]
+    return annotation == _CHOSEN_ALONE
+
+
 def needs_reference(name: str) -> bool:
     """Whether objective `name` reads, as its second argument, the log-probs of a reference model as well."""
     return "reference" in dict(_data_arguments(name))
@@ -132,8 +146,10 @@ def no_rows(name: str) -> tuple[object, ...]:
 
     row, table = torch.zeros(0, dtype=torch.float64), torch.zeros(0, 2, dtype=torch.float64)
     nothing = CompletionLogps(row, row)
+    pairs = PairLogps(chosen=nothing, rejected=nothing, prompt=nothing)
     data = {
-        "PairLogps": PairLogps(chosen=nothing, rejected=nothing, prompt=nothing),
+        "PairLogps": pairs,
+        _CHOSEN_ALONE: pairs,
         "LabelledLogps": LabelledLogps(nothing, row.bool()),
         "RankedLogps": RankedLogps(CompletionLogps(table, table), scores=table),
         "PairScores": PairScores(row, row),

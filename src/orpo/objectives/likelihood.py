@@ -1,10 +1,10 @@
-"""The likelihood part that several objectives share: PairLogps enter, the NLL of the chosen answers leaves as a Term."""
+"""The likelihood part that several objectives share: log-probs enter, the NLL of the chosen answers leaves as a Term."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orpo.core.logps import PairLogps
+from orpo.core.logps import DemonstrationLogps
 from orpo.core.loss import Term
 from orpo.errors import ConfigError
 
@@ -12,7 +12,7 @@ NLL_OVER = ("completion", "prompt+completion")
 NLL_AVERAGE = ("sequence", "token")
 
 
-def nll_term(policy: PairLogps, *, nll_over: str, nll_average: str) -> Term:
+def nll_term(policy: DemonstrationLogps, *, nll_over: str, nll_average: str) -> Term:
     """The negative log-likelihood of the chosen answers as a Term "nll", in the precision of `policy`'s sums made fp64.
 
     A pair's NLL s and its number of predicted tokens n are those of the chosen completion, or with 'prompt+completion'

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 from typing import Literal
 
-from orpo.core.logps import PairLogps
+from orpo.core.logps import DemonstrationLogps
 from orpo.core.loss import Loss, Metric
 from orpo.objectives.likelihood import nll_term
 from orpo.objectives.pair_metrics import pair_metrics
 
 
 def sft(
-    policy: PairLogps,
+    policy: DemonstrationLogps,
     *,
     nll_over: Literal["completion", "prompt+completion"] = "completion",
     nll_average: Literal["sequence", "token"] = "token",
 ) -> Loss:
     """The negative log-likelihood of the chosen answers of P pairs, as the term "nll".
 
-    The rejected answers carry no gradient; their log-probs and odds are only shown, under the names ORPO shows them by.
+    The rejected answers carry no gradient. Where they were computed (for held-out pairs; a training step leaves them out), their log-probs
+    and odds are shown under the names ORPO shows them by.
     Nats; totals are fp64 scalars. Raises ConfigError for an unknown choice.
 
     Options:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from orpo.engine.batching import pairs_before
 from orpo.objectives import catalogue
 from orpo.pipeline.outcome import last_row
 from orpo.pipeline.prepare import Prepared
+from orpo.training.config import TrainConfig
 from orpo.training.config_fields import reference_way
 from orpo.training.environment import peak_memory_gib
 
@@ -31,19 +33,20 @@ def cost_section(run_dir: Path, prepared: Prepared, *, reference_seconds: float)
         "reference_seconds": reference_seconds,
         "tokens_per_second": tokens / seconds if seconds else None,
         "peak_memory_gib": peak_memory_gib(),
-        **passes(prepared),
+        **passes(prepared.config, prepared.plan.max_steps, prepared.lengths),
     }
 
 
-def passes(prepared: Prepared) -> dict[str, int]:
-    """Passes and tokens of the whole run, by policy and by reference, and how many models are in memory for it.
+def passes(config: TrainConfig, steps: int, lengths_of: Sequence[int]) -> dict[str, int]:
+    """Passes and tokens of the `steps` of a run, by policy and by reference, and how many models are in memory for it.
+
+    `lengths_of` are the distinct tokens of its training examples.
 
     A baseline (KTO's) costs the policy a second forward pass, over the answers of the same step, moved on to other prompts: as many tokens.
     A precomputed reference costs one pass over all examples, used or not, and one over what the baseline of each step is measured on.
     """
-    name, steps, lengths = prepared.config.objective, prepared.plan.max_steps, np.asarray(prepared.lengths, dtype=np.int64)
-    size = prepared.config.pairs_per_step
-    step_tokens = int(pairs_before(len(lengths), size, seed=prepared.config.seed, step=steps) @ lengths)
+    name, size, lengths = config.objective, config.pairs_per_step, np.asarray(lengths_of, dtype=np.int64)
+    step_tokens = int(pairs_before(len(lengths), size, seed=config.seed, step=steps) @ lengths)
     baselines = steps if catalogue.needs_baseline(name) else 0
     baseline_tokens = step_tokens if baselines else 0
     found = {
@@ -56,7 +59,7 @@ def passes(prepared: Prepared) -> dict[str, int]:
     }
     if not catalogue.needs_reference(name):
         return found
-    way = reference_way(prepared.config)
+    way = reference_way(config)
     once = way == "precomputed"
     return found | {
         "reference_forwards": (ceil(len(lengths) / size) if once else steps) + baselines,

@@ -127,15 +127,16 @@ class Wanted:
         )
 
 
-def part_lengths(lengths: Lengths, indices: Sequence[int]) -> PartLengths:
+def part_lengths(lengths: Lengths, indices: Sequence[int], *, chosen_alone: bool = False) -> PartLengths:
     """Tokens of the prompt and of each completion of the examples `indices` of a store with `lengths`: [examples, 1 + K].
 
-    K is the most completions that one of them has; 0 stands where an example has fewer, for no completion is empty.
+    K is the most completions that one of them has; 0 stands where an example has fewer, for no completion is empty. With `chosen_alone`
+    it is 1, the first of each.
     """
     chosen = np.asarray(indices)
     starts, nums = lengths.first[chosen], lengths.num_completions[chosen]
     columns = [lengths.prompt[chosen]]
-    for k in range(int(nums.max())):
+    for k in range(1 if chosen_alone else int(nums.max())):
         columns.append(np.where(nums > k, lengths.completions[np.minimum(starts + k, len(lengths.completions) - 1)], 0))
     table: PartLengths = np.stack(columns, axis=1)
     return table

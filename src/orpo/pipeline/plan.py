@@ -14,11 +14,14 @@ from orpo.engine.batching import micro_batches, step_pairs
 from orpo.engine.memory import MemoryNeed
 from orpo.engine.memory_free import free_bytes
 from orpo.engine.precision import choose_precision
+from orpo.objectives.catalogue import needs_reference
+from orpo.pipeline.cost import passes
 from orpo.pipeline.fitting import Remedy, Wanted, part_lengths, remedies, row_lengths, run_need, settled, unshared, usable
 from orpo.pipeline.run_data import checked_data, say_data, split_pairs, split_report, store_and_template
 from orpo.training import models
 from orpo.training.assemble import plan
 from orpo.training.config import ResolvedConfig
+from orpo.training.config_fields import reference_way
 from orpo.training.environment import environment, machine_line
 
 STEPS_SEEN = 2000
@@ -50,7 +53,8 @@ class Work:
 class RunPlan:
     """What `orpo plan` shows. `available_bytes` is what may be used of what is free, and what this process holds already.
 
-    `data` is what data_report.json would say, `data_lines` the same as training prints it.
+    `data` is what data_report.json would say, `data_lines` the same as training prints it. `passes` are those of cost.py, over the whole
+    run; `reference` is how the reference is had: precomputed, copy or adapter; '' where the objective needs none.
     """
 
     machine: str
@@ -65,6 +69,8 @@ class RunPlan:
     checkpointing: bool
     tokens_per_micro_batch: int
     work: Work
+    passes: Mapping[str, int]
+    reference: str
     need: MemoryNeed
     available_bytes: int
     estimated: str
@@ -90,6 +96,8 @@ class RunPlan:
             "gradient_checkpointing": self.checkpointing,
             "tokens_per_micro_batch": self.tokens_per_micro_batch,
             **work,
+            "reference": self.reference or None,
+            **self.passes,
             "memory_bytes": memory,
             "estimated": self.estimated or None,
             "fitting_settings": [{"settings": dict(r.settings), "peak_bytes": r.peak_bytes, "note": r.note} for r in self.remedies],
@@ -113,7 +121,7 @@ def run_plan(resolved: ResolvedConfig, *, free: int | None = None) -> RunPlan:
     models.check_tokenizer(tokenizer, shape, str(config.model), num_new=len(template.new_tokens))
     held = checked(config.eval_data, template=template) if config.eval_data else None
     part, held_out = split_pairs(config, data, held)
-    parts = part_lengths(store.lengths, part.indices)
+    parts = part_lengths(store.lengths, part.indices, chosen_alone=part.chosen_alone)
     steps = plan(config, parts.sum(axis=1).tolist())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precision = choose_precision(config.dtype, torch.device(device))
@@ -144,6 +152,8 @@ def run_plan(resolved: ResolvedConfig, *, free: int | None = None) -> RunPlan:
         checkpointing=checkpointing,
         tokens_per_micro_batch=tokens,
         work=work,
+        passes=passes(config, steps.max_steps, parts.sum(axis=1).tolist()),
+        reference=reference_way(config) if needs_reference(config.objective) else "",
         need=need,
         available_bytes=usable(free) + there,
         estimated=memory.traces(checkpointing)[0].estimated,

@@ -137,7 +137,7 @@ def prepare(resolved: ResolvedConfig, say: Say, *, given: Given = NOTHING) -> Pr
         say(f"note         {note}")
     train_part, held_out = split_pairs(config, data, held)
     require_fit(config, objective, train_part, held_out)
-    parts = part_lengths(store.lengths, train_part.indices)
+    parts = part_lengths(store.lengths, train_part.indices, chosen_alone=train_part.chosen_alone)
     lengths = parts.sum(axis=1).tolist()
     report = split_report(data, held, train_part, held_out)
     say_data(report, data, say)
@@ -191,7 +191,8 @@ def require_fit(config: TrainConfig, objective: Objective, train_part: Examples,
     """Nothing; raises ConfigError where these examples are not enough for the objective: it is tried on the first, on made-up log-probs."""
     name, first = config.objective, [train_part[0]]
     made_up = torch.full((len(first[0].completions),), -1.0, dtype=torch.float64)
-    given: list[Any] = [viewed(made_up, first, reads=reads_of(name), prompts=made_up[:1])]
+    alone = catalogue.learns_chosen_alone(name)
+    given: list[Any] = [viewed(made_up, first, reads=reads_of(name), prompts=made_up[:1], chosen_alone=alone)]
     if is_scored(name):
         given = [PairScores(made_up[:1], made_up[1:])]
     if catalogue.needs_reference(name):

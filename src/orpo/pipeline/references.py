@@ -39,7 +39,7 @@ def beside_of(
     name = prepared.config.objective
     reads = reads_of(name)
     if not catalogue.needs_reference(name):
-        return Beside(reads, is_scored=is_scored(name))
+        return Beside(reads, is_scored=is_scored(name), chosen_alone=catalogue.learns_chosen_alone(name))
     mismatched = _mismatched(prepared, body, path) if catalogue.needs_baseline(name) else None
     way = reference_way(prepared.config)
     if way == "precomputed":

@@ -79,20 +79,23 @@ def store_and_template(data: CheckedData) -> tuple[TokenStore, Template]:
 
 
 def split_pairs(config: TrainConfig, data: CheckedData, held: CheckedData | None) -> tuple[Part, Part | None]:
-    """Training and held-out pairs: from two sources, or a seeded share of one. Raises ConfigError when nothing is left to train on."""
+    """Training and held-out pairs: from two sources, or a seeded share of one. Raises ConfigError when nothing is left to train on.
+
+    What an objective does not learn from, training does not compute: sft trains on the chosen answers. Held-out pairs are always whole.
+    """
     store, _ = store_and_template(data)
-    num = len(store)
+    num, alone = len(store), catalogue.learns_chosen_alone(config.objective)
     if held is not None:
         held_store, _ = store_and_template(held)
-        return Part(store, range(num)), Part(held_store, range(len(held_store)))
+        return Part(store, range(num), alone), Part(held_store, range(len(held_store)))
     num_held = round(config.holdout * num) if 0 < config.holdout < 1 else int(config.holdout)
     if not num_held:
-        return Part(store, range(num)), None
+        return Part(store, range(num), alone), None
     if num_held >= num:
         raise ConfigError(f"holdout takes {num_held} of {num} pairs and leaves none to train on", fix="hold out fewer")
     # A stream of its own: the order of training pairs must not depend on how many are held out.
     order = np.random.default_rng([config.seed, 2**32]).permutation(num)
-    return Part(store, np.sort(order[num_held:]).tolist()), Part(store, np.sort(order[:num_held]).tolist())
+    return Part(store, np.sort(order[num_held:]).tolist(), alone), Part(store, np.sort(order[:num_held]).tolist())
 
 
 def split_report(data: CheckedData, held: CheckedData | None, train_part: Part, held_out: Part | None) -> dict[str, Any]:

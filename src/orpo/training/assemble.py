@@ -174,7 +174,8 @@ def trained_model(body: Any, path: EnginePath, objective: Objective, beside: Bes
     if beside.is_scored:
         return ScoresModel(body, path=path)
     with_prompt = reads_prompt(objective, beside)
-    return LogpsModel(body, path=path, reads=beside.reads, with_prompt=with_prompt, chunk_bytes=head_bytes(body, longest))
+    chunk_bytes, alone = head_bytes(body, longest), beside.chosen_alone
+    return LogpsModel(body, path=path, reads=beside.reads, with_prompt=with_prompt, chosen_alone=alone, chunk_bytes=chunk_bytes)
 
 
 def head_bytes(body: Any, longest: int) -> int:

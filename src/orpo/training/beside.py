@@ -40,13 +40,15 @@ class MismatchedPairs:
 class Beside:
     """What an objective reads: the kind of log-probs, the reference's where it needs them, and what its baseline is measured on.
 
-    Where it `is_scored`, it reads the scores of pairs that a scalar head gives, and no log-probs.
+    Where it `is_scored`, it reads the scores of pairs that a scalar head gives, and no log-probs. Where it learns from the `chosen_alone`,
+    training pairs come without their rejected answers.
     """
 
     reads: Reads = "pairs"
     references: References | None = None
     mismatched: MismatchedPairs | None = None
     is_scored: bool = False
+    chosen_alone: bool = False
 
 
 def loss_beside(

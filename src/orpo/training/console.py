@@ -66,6 +66,7 @@ class TrainingView:
     beta: float = 0.0
     history: dict[str, list[float]] = field(default_factory=dict)
     held_out: list[tuple[float, int]] = field(default_factory=list)
+    held_out_history: dict[str, list[float]] = field(default_factory=dict)
     step: int = 0
     tokens_per_second: float = 0.0
     started: float = field(default_factory=time.monotonic)
@@ -96,13 +97,12 @@ class TrainingView:
         if row["split"] == "eval":
             if "rewards/accuracies" in numbers:
                 self.held_out.append((numbers["rewards/accuracies"], int(numbers["num_pairs"])))
+            self._remember(self.held_out_history, numbers)
         else:
             self.step = int(row["step"])
             # Both count from the run's first step, also after a resume.
             self.tokens_per_second = numbers.get("num_tokens", 0) / max(numbers.get("seconds", 0.0), 1e-9)
-            for line in LINES:
-                if line.metric in numbers:
-                    self.history.setdefault(line.metric, []).append(numbers[line.metric])
+            self._remember(self.history, numbers)
         if self.live:
             if row.get(NON_FINITE):
                 self.say(f"step {row['step']}: not finite: {', '.join(row[NON_FINITE])}")
@@ -110,15 +110,22 @@ class TrainingView:
         else:
             self.say(plain_line(row, numbers, self.max_steps))
 
+    def _remember(self, history: dict[str, list[float]], numbers: Mapping[str, float]) -> None:
+        for line in LINES:
+            if line.metric in numbers:
+                history.setdefault(line.metric, []).append(numbers[line.metric])
+
     def table(self) -> RenderableType:
-        """The live table: progress, then each metric now, at the start, and its trend."""
+        """The live table: progress, then each metric now, at the start, and its trend; held out, where training does not compute it."""
         table = Table(box=None, pad_edge=False, padding=(0, 2))
         for header, justify in (("", "left"), ("now", "right"), ("start", "right"), ("trend", "left"), ("", "left")):
             table.add_column(header, justify=justify, header_style="dim")  # type: ignore[arg-type]
         for line in LINES:
-            values = self.history.get(line.metric)
+            values, name = self.history.get(line.metric), line.name
+            if not values and self.history and line.metric != "rewards/accuracies":
+                values, name = self.held_out_history.get(line.metric), f"{line.name}, held out"
             if values:
-                table.add_row(line.name, f"{values[-1]:.4g}", f"{values[0]:.4g}", sparkline(values), Text(line.meaning, style="dim"))
+                table.add_row(name, f"{values[-1]:.4g}", f"{values[0]:.4g}", sparkline(values), Text(line.meaning, style="dim"))
         if self.held_out:
             (now, num), (start, _) = self.held_out[-1], self.held_out[0]
             low, high = wilson_interval(now * num, num)

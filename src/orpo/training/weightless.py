@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import transformers
 
 from orpo.engine.dropout import disable_dropout
 from orpo.engine.four_bit_shape import in_four_bits
+from orpo.objectives.catalogue import reads
 from orpo.training import models
 from orpo.training.assemble import enable_checkpointing
 from orpo.training.config import TrainConfig
@@ -22,7 +24,13 @@ def model_builder(
     architecture = architecture or models.load_architecture(str(config.model))
 
     def build(checkpointing: bool) -> Any:
-        body = transformers.AutoModelForCausalLM.from_config(architecture, dtype=dtype if config.use_peft else torch.float32)
+        kept = dtype if config.use_peft else torch.float32
+        if reads(config.objective) == "scores":
+            scored = copy.deepcopy(architecture)
+            scored.num_labels = 1
+            body = transformers.AutoModelForSequenceClassification.from_config(scored, dtype=kept)
+        else:
+            body = transformers.AutoModelForCausalLM.from_config(architecture, dtype=kept)
         if new_ids and num_tokens > body.get_input_embeddings().weight.shape[0]:
             body.resize_token_embeddings(num_tokens, mean_resizing=False)
         if config.disable_dropout:

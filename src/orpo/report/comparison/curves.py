@@ -39,7 +39,7 @@ def curves_section(comparison: Comparison) -> Html | None:
     figures = [chart.figure(_chart(i, pipeline, lines, limits, steps)) for i, pipeline, lines in drawn]
     without = [pipeline for pipeline in comparison.pipelines if not _lines(pipeline)]
     missing = note(f"No held-out curve: {', '.join(clipped(pipeline.name, 60) for pipeline in without)}.") if without else None
-    return join([note(NOTE), element("div", *figures, class_="figures multiples"), missing, _numbers(comparison)])
+    return join([note(NOTE), missing, element("div", *figures, class_="figures multiples"), _numbers(comparison)])
 
 
 def _chart(i: int, pipeline: Pipeline, lines: tuple[Line, ...], limits: tuple[float, float], steps: tuple[float, float]) -> Chart:

@@ -19,8 +19,8 @@ from orpo.report.whole_page import note
 
 LABEL = 118
 LINE = 14.0
-FROM_ZERO = 0.7
-"""The cost axis begins at 0 unless all costs lie within the uppermost 30 % of it: there they would hide each other."""
+FROM_ZERO, ALIKE = 0.7, 0.02
+"""The cost axis begins at 0, unless costs that differ all lie within the uppermost 30 % of it: there they would hide each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,8 @@ def _frame(metric: Metric, points: list[Point]) -> Frame:
     low, high = axes.value_range(edges, [])
     costs = [point.cost for point in points]
     margin = 0.06 * (max(costs) - min(costs)) or 0.05 * max(costs) or 1.0
-    start = 0.0 if min(costs) < FROM_ZERO * max(costs) else min(costs) - margin
+    is_crowded = min(costs) >= FROM_ZERO * max(costs) and max(costs) - min(costs) > ALIKE * max(costs)
+    start = min(costs) - margin if is_crowded else 0.0
     low, high = (max(low, 0.0), min(high, 1.0)) if is_share(metric) else (low, high)
     return Frame(start, max(costs) + margin, low, high)
 
