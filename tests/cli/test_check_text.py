@@ -101,7 +101,7 @@ def test_held_out_data_is_checked_too_and_compared(orpo: Command, tmp_path: Path
     )
     shown = orpo("check", "a.jsonl", "--eval-data", "b.jsonl", "--model", tiny_llama)
     assert shown.exit_code == 0, shown.text
-    assert "warning      2 held-out prompts are also in the training data, 1 nearly (b.jsonl:1, :2, :3)" in shown.out
+    assert "warning      prompts both held out and trained on: 2 to the letter, 1 nearly (b.jsonl:1, :2, :3)" in shown.out
     report = json.loads(orpo("check", "a.jsonl", "--eval-data", "b.jsonl", "--json").out)
     assert (report["held_out_prompts_also_trained_on"], report["held_out_prompts_nearly_trained_on"]) == (2, 1)
     assert (report["rows"], report["eval_data"]["rows"]) == (5, 4)

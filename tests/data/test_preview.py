@@ -33,9 +33,7 @@ def styled(text: Text, *words: str) -> str:
 
 def test_every_line_has_its_marks_and_template_text_its_brackets(chat_tokenizer, chat_pair):
     record = chat_pair("What?\nWhy?", "Paris", "the sea", line=5)
-    prompt, chosen, rejected = (
-        f"{part.num_tokens} tokens ({part.num_own} of its own text)" for part in view_of(record, chat_tokenizer).parts
-    )
+    prompt, chosen, rejected = (f"{part.num_tokens} tokens ({part.num_own} its own)" for part in view_of(record, chat_tokenizer).parts)
     assert shown(record, chat_tokenizer).plain.splitlines() == [
         "data.jsonl:5",
         f"prompt, {prompt}, carries no loss",
@@ -88,9 +86,11 @@ def test_what_is_cut_lies_behind_a_line_that_names_the_limit(byte_tokenizer, tex
 def test_lines_are_wrapped_beside_their_marks_and_nothing_is_lost(byte_tokenizer, text_pair, width):
     words = "word" * 30 + " 日本語のとても長い文章です" * 4
     record = text_pair("What?", f" {words}", " no")
+    text = shown(record, byte_tokenizer, width=width, max_length=60).plain
+    assert "left out" in text
     lines = [line for line in shown(record, byte_tokenizer, width=width).plain.splitlines() if line.startswith("N+ │ ")]
     assert len(lines) > 1
-    assert max(Text(line).cell_len for line in lines) <= max(width, 24)
+    assert max(Text(line).cell_len for line in text.splitlines()) <= max(width, 24)
     assert "".join(line[5:] for line in lines).replace(" ", "") == f"␣{words}⟦</s>⟧".replace(" ", "")
 
 

@@ -39,7 +39,7 @@ class ReportPrinter:
             self._say("template", report.template)
         for finding in report.findings:
             self._finding(finding)
-        if report.lengths:
+        if report.lengths and not report.lengths["is_lopsided"]:  # the warning has said it
             self._say("lengths", length_sentence(report.lengths))
         if report.repeats:
             self._say("repeats", _repeats_line(report.repeats, report.noun))
@@ -57,7 +57,7 @@ class ReportPrinter:
         self._say("held out", "what follows is the held-out data")
         self.report(report)
         num = common.same + common.near
-        said = f"{common.same:,} held-out prompts are also in the training data, {common.near:,} nearly"
+        said = f"prompts both held out and trained on: {common.same:,} to the letter, {common.near:,} nearly"
         self._say("warning" if num else "overlap", said + _in_brackets(common.first, num))
         if num:
             self._say("", "does: held-out accuracy looks better than it is", style="dim")
@@ -162,5 +162,5 @@ def _plain_table(first: str, *others: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(first, header_style="dim")
     for header in others:
-        table.add_column(header, header_style="dim", justify="right")
+        table.add_column(header, header_style="dim", justify="right" if header else "left")
     return table

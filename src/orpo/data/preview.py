@@ -19,6 +19,7 @@ UNKNOWN = "without --model nobody knows the template, the tokens, whether an ans
 _VERBS = {"+": "raises", "-": "lowers", "±": "raises and lowers"}
 _COLOURS = {"prompt": "grey62", "chosen": "green", "desirable": "green", "best": "green", "between": "default"}
 _REJECTED = "red"
+_NO_MARGIN = Text()
 _KEPT = {"\n", "\t"}
 _ESCAPED = str.maketrans({mark: f"\\u{ord(mark):04x}" for mark in (OPEN, CLOSE, BREAK, SPACE)})
 
@@ -38,13 +39,13 @@ def drawn(view: RowView, learned: Mapping[str, Learned], *, width: int | None = 
     same characters typed in data are escaped, as are control and bidirectional characters, which could change the terminal.
     """
     text = Text()
-    text.append(f"{visible(str(view.source))}\n", style="bold")
+    _append(text, Text(visible(str(view.source)), "bold"), width=width)
     if view.fate:
-        text.append(f"left out  {visible(view.fate)}\n", style="bold yellow")
+        _append(text, Text(f"left out  {visible(view.fate)}", "bold yellow"), width=width)
     for part in view.parts:
         _append_part(text, part, learned.get(part.part, Learned()), view=view, width=width)
     for note in view.notes:
-        text.append(f"note      {note}\n", style="dim")
+        _append(text, Text(f"note      {note}", "dim"), width=width)
     return text
 
 
@@ -79,17 +80,16 @@ def _escape(character: str) -> str:
 def _append_part(text: Text, part: PartView, learned: Learned, *, view: RowView, width: int | None) -> None:
     """Appends a heading and the lines of a part to `text`."""
     style = _COLOURS.get(part.part, _REJECTED)
-    counts = "" if part.num_tokens is None else f", {part.num_tokens:,} tokens ({part.num_own:,} of its own text)"
-    text.append(f"{part.name}{counts}, {learned.said}\n", style=f"bold {style}")
+    counts = "" if part.num_tokens is None else f", {part.num_tokens:,} tokens ({part.num_own:,} its own)"
+    _append(text, Text(f"{part.name}{counts}, {learned.said}", f"bold {style}"), width=width)
     for is_cut, run in groupby(part.stretches, key=lambda stretch: stretch.is_cut):
         if is_cut:
-            what = "do not fit" if view.fate else "are cut off, and with them the end of the answer"
-            text.append(f"x  ┄┄ max_length {view.max_length:,} ends here: {part.num_cut:,} tokens {what} ┄┄\n", style="yellow")
+            what = "do not fit" if view.fate else "are cut off, the end of the answer with them"
+            said = f"┄┄ max_length {view.max_length:,} ends here: {part.num_cut:,} tokens {what} ┄┄"
+            _append(text, Text(said, "yellow"), Text("x  ", "yellow"), width=width)
+        margin = Text("x  ┆ ", "yellow") if is_cut else Text(f"{learned.marks} │ ", f"bold {style}")
         for line in _lines(list(run), "dim strike" if is_cut else style):
-            for piece in _wrapped(line, width):
-                text.append("x  ┆ " if is_cut else f"{learned.marks} │ ", style="yellow" if is_cut else f"bold {style}")
-                text.append_text(piece)
-                text.append("\n")
+            _append(text, line, margin, width=width)
 
 
 def _lines(stretches: Sequence[Stretch], style: str) -> list[Text]:
@@ -135,7 +135,9 @@ def _style(stretch: Stretch, style: str) -> str:
     return {"own": style, "template": f"{style} italic dim", "control": f"{style} reverse dim"}[stretch.origin]
 
 
-def _wrapped(line: Text, width: int | None) -> Sequence[Text]:
-    if width is None:
-        return [line]
-    return list(line.wrap(Console(width=width), max(width, LEAST_WIDTH) - 5, overflow="fold")) or [line]
+def _append(text: Text, line: Text, margin: Text = _NO_MARGIN, *, width: int | None) -> None:
+    """Appends a line to `text`, wrapped beside its margin."""
+    room = max(width, LEAST_WIDTH) - len(margin) if width is not None else None
+    pieces = [line] if room is None else list(line.wrap(Console(width=room), room, overflow="fold"))
+    for piece in pieces or [line]:
+        text.append_text(margin).append_text(piece).append("\n")
