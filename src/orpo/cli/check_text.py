@@ -19,7 +19,7 @@ from orpo.data.traces import Overlap
 
 LABEL = 13
 _MARKS = {"suggested": "suggested", "in_use": "in use"}
-_STYLES = {"dropped": "magenta", "warning": "yellow", "ready": "green"}
+_STYLES = {"dropped": "magenta", "warning": "yellow"}
 
 
 class ReportPrinter:
@@ -75,7 +75,7 @@ class ReportPrinter:
 
     def ready(self, report: DataReport) -> None:
         """That nothing stands in the way."""
-        self._say("ready", f"{report.pairs:,} {report.noun}s can be trained on")
+        self._console.print(Text(f"ready: {report.pairs:,} {report.noun}s can be trained on", style="green"), soft_wrap=True)
 
     def _finding(self, finding: Finding) -> None:
         label = "dropped" if finding.severity == "dropped" else "warning"
