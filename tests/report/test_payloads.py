@@ -46,6 +46,10 @@ def infected(files: dict[str, Any], text: str) -> dict[str, Any]:
         "warnings": {text: 2},
     }
     report |= {
+        "findings": [{"kind": text, "severity": "dropped", "effect": text, "fix": text}, text],
+        "lengths": {"unit": text, "longer_share": text, "mean_chosen": text, "mean_rejected": 1.5},
+        "repeats": {"duplicates": text, "near_duplicates": 1, "method": text},
+        "max_lengths": {"limits": [{"max_length": text, "rows_over": 1}, text], "suggested": 64, "rows_whole_share": 0.5, "rule": text},
         "tokens": {text: {text: 1, "max": text}, "cut": text},
         "files": [{"path": text, "size": text, "sha256": text}, text, {text: text}],
     }
@@ -91,7 +95,7 @@ def test_a_payload_makes_no_html_and_no_link_in_the_model_card(payload: str, mak
 
 def test_the_payloads_reach_all_their_places(make_run: Any, orpo_files: dict[str, Any]) -> None:
     page = Skeleton(render_report(make_run(infected(orpo_files, "harmless"))))
-    assert page.text.count("harmless") == 60
+    assert page.text.count("harmless") == 78
 
 
 def test_a_run_directory_may_be_named_like_markup(tmp_path: Path, make_run: Any) -> None:

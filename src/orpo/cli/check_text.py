@@ -134,7 +134,7 @@ def _token_table(tokens: Mapping[str, Any]) -> Table:
             table.add_row(part, *(f"{figures[name]:,.0f}" for name in ("min", "median", "p95", "max", "total")))
     table.add_row("longest row", "", "", "", f"{tokens['longest_row']:,}", f"{tokens['total']:,}")
     if tokens["rows_cut"]:
-        table.add_row("cut", "", "", "", f"{tokens['rows_cut']:,} rows", f"{tokens['tokens_cut']:,}")
+        table.add_row("cut", "", "", "", _counted(tokens["rows_cut"], "row"), f"{tokens['tokens_cut']:,}")
     return table
 
 
@@ -160,7 +160,7 @@ def _suggestion(max_lengths: Mapping[str, Any]) -> str:
 
 def _plain_table(first: str, *others: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(first, header_style="dim")
+    table.add_column(first, header_style="dim", overflow="fold")
     for header in others:
-        table.add_column(header, header_style="dim", justify="right" if header else "left")
+        table.add_column(header, header_style="dim", justify="right" if header else "left", overflow="fold")
     return table

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from orpo.core.records import Conversation, LabelledAnswer, PreferencePair, Reads, Record, Source, Text
 
@@ -23,16 +23,15 @@ class Example:
     scores: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Hashes:
-    """64 bits each: of the prompt, of what is said of its answers, and of the opposite.
+class Hashes(NamedTuple):
+    """8 bytes each: of the prompt, of what is said of its answers, and of the opposite.
 
     The opposite of answers in an order are the same answers in reversed order; that of a single labelled answer is its other label.
     """
 
-    prompt: int
-    said: int
-    opposite: int
+    prompt: bytes
+    said: bytes
+    opposite: bytes
 
 
 def as_example(record: Record, reads: Reads = "pairs") -> Example:
@@ -56,13 +55,13 @@ def hashes(example: Example) -> Hashes:
         said, opposite = answers
     else:
         said, opposite = (_hash(b"".join(parts) + labels) for parts in (answers, answers[::-1]))
-    return Hashes(_number(prompt), _number(said), _number(opposite))
+    return Hashes(prompt, said, opposite)
 
 
 def group_hash(example: Example) -> int:
     """A 64-bit hash of prompt and tools: equal for labelled answers that can be paired."""
     tools = json.dumps(example.tools, sort_keys=True, default=str)
-    return _number(_hash(_hash(_as_bytes(example.prompt)) + _hash(_as_bytes(tools))))
+    return int.from_bytes(_hash(_hash(_as_bytes(example.prompt)) + _hash(_as_bytes(tools))), "little")
 
 
 def text_of(part: Text | Conversation) -> str:
@@ -77,7 +76,3 @@ def _as_bytes(part: Text | Conversation) -> bytes:
 
 def _hash(data: bytes) -> bytes:
     return blake2b(data, digest_size=8).digest()
-
-
-def _number(digest: bytes) -> int:
-    return int.from_bytes(digest, "little")

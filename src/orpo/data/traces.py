@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,20 +22,20 @@ class RowTraces:
     """Three 64-bit hashes of each example and its place, about 38 bytes of memory a row, and a sketch of it in a temporary file."""
 
     def __init__(self) -> None:
-        self._prompts, self._said, self._opposite = array("Q"), array("Q"), array("Q")
+        self._prompts, self._said, self._opposite = bytearray(), bytearray(), bytearray()
         self.places, self.sketches = Places(), SketchFile()
 
     def append(self, example: Example) -> None:
         """Notes an example. Raises StorageError when the disk is full."""
-        found = hashes(example)
-        self._prompts.append(found.prompt)
-        self._said.append(found.said)
-        self._opposite.append(found.opposite)
+        prompt, said, opposite = hashes(example)
+        self._prompts += prompt
+        self._said += said
+        self._opposite += opposite
         self.places.append(example.source)
         self.sketches.append(example)
 
     def __len__(self) -> int:
-        return len(self._prompts)
+        return len(self.places)
 
     @property
     def prompts(self) -> Hashes:

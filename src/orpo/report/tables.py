@@ -49,9 +49,8 @@ def data_section(report: Mapping[str, Any]) -> Html:
         [
             pairs_list(entries),
             _problems(report),
-            _figures(facts.mapping(report.get("lengths")), _LENGTHS),
-            _figures(facts.mapping(report.get("repeats")), _REPEATS),
-            _method(facts.mapping(report.get("repeats")).get("method")),
+            _lengths(facts.mapping(report.get("lengths"))),
+            _repeats(facts.mapping(report.get("repeats"))),
             _tokens(facts.mapping(report.get("tokens"))),
             _limits(facts.mapping(report.get("max_lengths"))),
             *([element("h3", "Held-out data"), data_section(held_out)] if held_out else []),
@@ -82,20 +81,12 @@ def _problems(report: Mapping[str, Any]) -> Html:
     return join([table(heads[:width], (row[:width] for row in rows[:MAX_ENTRIES]), name="Problems by kind"), _more(len(rows), "kinds")])
 
 
-_LENGTHS = {
-    "longer_share": "share of pairs of unequal length in which chosen is the longer one",
-    "longer_share_low": "its 95\u202f% interval, from",
-    "longer_share_high": "to",
-    "mean_chosen": "mean length of chosen",
-    "mean_rejected": "mean length of rejected",
-    "unit": "lengths are in",
-}
 _REPEATS = {
     "duplicates": "rows that repeat an earlier one",
-    "near_duplicates": "rows that nearly do",
+    "near_duplicates": "rows that nearly repeat an earlier one",
     "opposite": "rows that another one contradicts",
     "repeated_prompts": "prompts that repeat an earlier one",
-    "near_repeated_prompts": "prompts that nearly do",
+    "near_repeated_prompts": "prompts that nearly repeat an earlier one",
 }
 _LIMITS = {
     "max_length": "max_length",
@@ -108,14 +99,27 @@ _LIMITS = {
 }
 
 
-def _figures(figures: Mapping[str, Any], names: Mapping[str, str]) -> Html | None:
-    """A list of the figures that have a name and a value, in the order of the names."""
-    entries: list[tuple[Child, Child]] = [(name, json_cell(figures[key])) for key, name in names.items() if figures.get(key) is not None]
+def _lengths(figures: Mapping[str, Any]) -> Html | None:
+    """How often the chosen answer is the longer one, with its interval, and the mean lengths."""
+    share, low, high = (as_number(figures.get(f"longer_share{end}")) for end in ("", "_low", "_high"))
+    entries: list[tuple[Child, Child]] = []
+    if share is not None and low is not None and high is not None:
+        interval = f" ({percent(low)} to {percent(high)})"
+        entries.append(("chosen longer, of pairs of unequal length", join([datum(share, percent(share)), interval])))
+    for part in ("chosen", "rejected"):
+        if figures.get(f"mean_{part}") is not None:
+            unit = clipped(str(figures.get("unit", "")), 80)
+            entries.append((f"mean length of {part}, in {unit}", json_cell(figures[f"mean_{part}"])))
     return pairs_list(entries) if entries else None
 
 
-def _method(method: object) -> Html | None:
-    return element("p", f"Nearly: {clipped(str(method), MAX_METHOD)}.", class_="note") if method else None
+def _repeats(figures: Mapping[str, Any]) -> Html | None:
+    """How often rows and prompts repeat, and what counts as nearly the same."""
+    entries: list[tuple[Child, Child]] = [(name, json_cell(figures[key])) for key, name in _REPEATS.items() if figures.get(key) is not None]
+    if not entries:
+        return None
+    method = element("p", f"Nearly: {clipped(str(figures['method']), MAX_METHOD)}.", class_="note") if figures.get("method") else None
+    return join([pairs_list(entries), method])
 
 
 def _limits(max_lengths: Mapping[str, Any]) -> Html | None:
