@@ -12,9 +12,10 @@ def test_the_front_page_is_under_150_lines(root: Path) -> None:
     assert len((root / "README.md").read_text().splitlines()) < 150
 
 
-@pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/bad-data.md", "docs/data-formats.md", "docs/decisions/README.md"]
-)
+GUIDES = ["docs/quick-start.md", "docs/align.md", "docs/reading-the-report.md", "docs/bad-data.md", "docs/data-formats.md"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/decisions/README.md", *GUIDES])
 def test_links_and_paths_lead_somewhere(root: Path, name: str) -> None:
     page = root / name
     links = re.findall(r"\]\(([^)#]+)\)", page.read_text())

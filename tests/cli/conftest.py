@@ -73,6 +73,25 @@ def short_run(model: Path, data: Path, run_dir: Path, **settings: Any) -> Path:
 
 
 @pytest.fixture(scope="session")
+def lively_llama(tiny_chat_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A chat model with a head of its own and large weights: what it says depends on all that was said before."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    body = AutoModelForCausalLM.from_pretrained(tiny_chat_llama)
+    torch.manual_seed(4)
+    body.config.tie_word_embeddings = False
+    body.lm_head = torch.nn.Linear(64, 512, bias=False)
+    with torch.no_grad():
+        for parameter in body.model.layers.parameters():
+            parameter.mul_(8 if parameter.dim() == 2 else 1)
+    folder = tmp_path_factory.mktemp("models") / "lively-llama"
+    body.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_chat_llama).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def full_run(tiny_llama: Path, pairs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that trained all weights."""
     return short_run(tiny_llama, pairs_file, tmp_path_factory.mktemp("runs") / "full")

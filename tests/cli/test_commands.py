@@ -22,9 +22,9 @@ CONTRACT = """
 --model --data --eval-data --objective --preset --beta --max-steps --num-train-epochs --learning-rate --lr-scheduler-type --warmup-steps
 --recipe --pairs-per-step --tokens-per-micro-batch --max-length --overlong --use-peft --lora-r --load-in-4bit --dtype
 --gradient-checkpointing --optim --logging-steps --eval-steps --save-steps --seed --output-dir --fresh
---resume-anyway --columns --template --max-bad-rows
+--resume-anyway --columns --template --max-bad-rows --num-processes --sharding
 """.split()
-LATER = {"--load-in-8bit": "load_in_8bit", "--num-processes": "num_processes"}
+LATER = {"--load-in-8bit": "load_in_8bit"}
 
 
 def write_rows(path: Path, *rows: Any) -> Path:
@@ -55,11 +55,11 @@ def test_help_lists_every_command(orpo: Command, flag: str) -> None:
     outcome = orpo(flag)
     assert outcome.exit_code == 0
     listed = set(re.findall(r"^│ (\w+)", outcome.out, re.MULTILINE))
-    assert listed >= {"demo", "check", "init", "plan", "train", "eval", "report", "export", "push", "env"}
+    assert listed >= {"demo", "check", "init", "plan", "train", "eval", "chat", "generate", "report", "export", "push", "env"}
 
 
 def test_every_command_of_the_welcome_and_the_help_has_a_help_of_its_own(orpo: Command) -> None:
-    for command in ("demo", "check", "init", "plan", "train", "eval", "report", "export", "push", "env"):
+    for command in ("demo", "check", "init", "plan", "train", "eval", "chat", "generate", "report", "export", "push", "env"):
         outcome = orpo(command, "--help")
         assert outcome.exit_code == 0
         assert f"orpo {command}" in outcome.out
@@ -79,7 +79,7 @@ def test_train_help_names_every_flag_that_scripts_rely_on(orpo: Command) -> None
     assert not words & set(LATER), "what is planned is not offered"
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--load-in-8bit", None), ("--num-processes", 2)])
+@pytest.mark.parametrize(("flag", "value"), [("--load-in-8bit", None)])
 def test_a_flag_that_comes_later_is_answered_by_name(orpo: Command, tiny_llama: Path, tmp_path: Path, flag: str, value: Any) -> None:
     data = write_rows(tmp_path / "a.jsonl", *good(2))
     outcome = orpo("train", "--model", tiny_llama, "--data", data, flag, *([value] if value is not None else []))
@@ -101,7 +101,7 @@ print("LOADED", code, *sorted({heavy!r} & sys.modules.keys()))
 """
 
 
-HELPS = [("--help",), ("--version",), *((name, "--help") for name in ("train", "check", "eval", "compare", "report"))]
+HELPS = [("--help",), ("--version",), *((name, "--help") for name in ("train", "check", "eval", "chat", "generate", "compare", "report"))]
 
 
 @pytest.mark.parametrize("arguments", [(), *HELPS])

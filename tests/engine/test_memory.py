@@ -17,6 +17,7 @@ from orpo.engine.attention import LAYOUT
 from orpo.engine.body import switch_to_packs
 from orpo.engine.layout import Layout, PackedExample
 from orpo.engine.memory import MemoryModel, Surroundings, memory_model
+from orpo.engine.memory_sharded import gathered_bytes
 from orpo.engine.memory_trace import model_sizes, traced_step
 from orpo.engine.remade import Hooks, Remade
 from orpo.engine.shared_casts import SharedCasts
@@ -182,6 +183,21 @@ def test_the_head_holds_a_chunk_and_never_the_logits_of_all_tokens() -> None:
 def test_another_rank_costs_a_second_copy_of_the_gradients() -> None:
     alone, several = (modelled(num_ranks=num).need(4096, checkpointing=False) for num in (1, 2))
     assert several.peak_bytes - alone.peak_bytes == 4 * NUM
+
+
+def test_ranks_that_divide_weights_hold_their_part_and_what_is_gathered() -> None:
+    sizes = replace(modelled().sizes, frozen_bytes=0, trained_bytes=400_000, vocabulary=100, hidden=50, num_layers=18)
+    # Embeddings and head, 2 x 100 x 50 numbers; two layers of 18 in what is left, 360 kB; and as much again for their gradients.
+    assert gathered_bytes(sizes) == 2 * (40_000 + 40_000)
+    step = replace(modelled(num_ranks=4, is_sharded=True), sizes=sizes).need(5000, checkpointing=False)
+    assert (step.weights, step.optimizer) == (100_000 + 160_000, 200_000)
+    assert replace(modelled(num_ranks=4), sizes=sizes).need(5000, checkpointing=False).optimizer == 800_000
+
+
+def test_weights_are_whole_on_every_rank_before_they_are_divided() -> None:
+    sizes = replace(modelled().sizes, frozen_bytes=2**40, num_layers=1000)
+    need = replace(modelled(num_ranks=64, is_sharded=True), sizes=sizes).need(1, checkpointing=False)
+    assert (need.moment, need.weights) == ("start", 2**40 + 4 * NUM)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

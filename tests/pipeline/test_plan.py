@@ -217,9 +217,8 @@ def test_the_largest_micro_batch_is_that_of_all_steps(without_weights: Path, pai
         assert wanted.accumulates(budget) == any(len(bins) > 1 for bins in cut)
 
 
-def test_ranks_are_counted_from_the_environment(without_weights: Path, pairs_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = wanted_run(without_weights, pairs_file, np.tile([20, 10, 10], (400, 1)))
-    monkeypatch.setenv("WORLD_SIZE", "4")
+def test_several_processes_share_a_step(without_weights: Path, pairs_file: Path) -> None:
+    wanted = replace(wanted_run(without_weights, pairs_file, np.tile([20, 10, 10], (400, 1))), num_ranks=4)
     assert wanted._around().num_ranks == 4
     assert wanted.largest_micro_batch(4000) == 1000
     assert wanted.accumulates(1000)

@@ -97,13 +97,29 @@ def data_report() -> Files:
     lengths = {"min": 4, "median": 11, "p95": 19, "max": 24}
     return {
         "shape": "messages",
+        "reads": "pairs",
         "rows": 412,
         "pairs": 400,
         "errors": [],
         "num_errors": 0,
         "dropped": {"identical-answers": 7, "empty-answer": 5},
         "warnings": {"control-characters": 2},
-        "findings": [{"kind": "empty-answer", "severity": "dropped", "num": 5, "effect": "nothing to learn", "fix": "fill it in"}],
+        "findings": [
+            {
+                "kind": kind,
+                "severity": severity,
+                "num": num,
+                "places": ["pairs.jsonl:8"],
+                "message": "found",
+                "effect": "does",
+                "fix": "mend",
+            }
+            for kind, severity, num in (
+                ("identical-answers", "dropped", 7),
+                ("empty-answer", "dropped", 5),
+                ("control-characters", "warning", 2),
+            )
+        ],
         "lengths": {
             "unit": "tokens",
             "longer_share": 0.625,
@@ -111,6 +127,7 @@ def data_report() -> Files:
             "longer_share_high": 0.67,
             "mean_chosen": 12.75,
             "mean_rejected": 9.5,
+            "rule": "told beyond 60 %",
         },
         "repeats": {
             "duplicates": 13,
@@ -138,6 +155,8 @@ def data_report() -> Files:
             "rows_whole_share": 0.985,
             "rule": "the smallest that keeps most",
         },
+        "first_dropped": [{"file": "pairs.jsonl", "line": 8, "kind": "empty-answer", "message": "chosen is empty", "fix": "write it"}],
+        "first_warnings": [{"file": "pairs.jsonl", "line": 9, "kind": "control-characters", "message": "it holds \\x07", "fix": "look"}],
         "tokens": {"prompt": lengths, "chosen": {**lengths, "max": 31}, "rejected": lengths, "total": 21812, "rows_cut": 3},
         "template": "the chat template of built-in",
         "files": [{"path": "pairs.jsonl", "size": 81234, "sha256": "9f" * 32}],
@@ -187,7 +206,8 @@ def run_files(kind: str = "orpo") -> Files:
     objective = "sft" if kind == "sft" else "orpo"
     model = {"model": "/usr/lib/orpo/built-in", "objective": objective, "dtype": "bfloat16", "max_steps": 150}
     model |= {"parameters": 1_213_440, "trainable_parameters": 1_213_440, "beta": 0.5 if objective == "orpo" else None}
-    sections: Files = {"model": model}
+    model |= {"family": "llama", "engine": "shared", "engine_refused": {"varlen": "there is no GPU"}, "options": {"nll_over": "completion"}}
+    sections: Files = {"model": model, "asked": "bc5961c665ba178a"}
     if kind != "failed":
         sections["cost"] = {"training_seconds": 61.5, "tokens_per_second": 3123.4, "peak_memory_gib": 0.62}
     sections |= {"evaluation": evaluation(), "oracle": oracle()} if kind in ("orpo", "sft") else {}
@@ -203,7 +223,9 @@ def run_files(kind: str = "orpo") -> Files:
         rows = [row for row in rows if row["step"] <= 96]
         rows[-1] |= {"loss": None, "nll_loss": None, "non_finite": ["loss", "nll_loss"]}
     environment = {
+        "command": ["orpo", "demo", "--seed", "7"],
         "python": "3.11.9",
+        "platform": "Linux-6.18",
         "libraries": {"orpo": "0.1.0", "torch": "2.13.0"},
         "cpu": "Xeon",
         "cores": 2,

@@ -18,7 +18,7 @@ from orpo.errors import StorageError, UserError
 from orpo.report.page import render_report, write_report
 
 KINDS = ("orpo", "sft", "no-eval", "failed")
-SECTIONS = {"verdict", "curves", "alarms", "samples", "data", "cost", "config", "reproduce"}
+SECTIONS = {"verdict", "curves", "pairs", "alarms", "samples", "data", "win-rate", "benchmarks", "cost", "config", "reproduce"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -81,7 +81,7 @@ def test_a_failed_run_says_where_why_and_that_figures_are_from_before(make_run: 
     text = Document(render_report(make_run("failed"))).text
     assert "This run failed after step 96 of 150, exit code 5" in text
     assert "pairs.jsonl:31: loss nan in step 97" in text
-    assert "1 of 5 checks raised an alarm: values that are not finite." in text
+    assert "1 of 5 checks raised an alarm (1 could not be measured): values that are not finite." in text
     assert "2 logged values are not finite and cannot be drawn." in text
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from infection import infected, marked, rich, text_places
 from payloads import ATTRIBUTES, ELEMENTS, PAYLOADS, Skeleton
 
 from orpo.report.card import render_card
@@ -15,59 +16,26 @@ from orpo.report.escape import escape, escape_markdown, visible
 from orpo.report.markup import Html, element, join
 from orpo.report.page import render_report
 
-
-def infected(files: dict[str, Any], text: str) -> dict[str, Any]:
-    """`files` with `text` in every place where text that is not ours can stand, names and keys included."""
-    message = [{"role": text, "content": text}]
-    sample = {
-        "step": 1,
-        "prompt": text,
-        "chosen": text,
-        "rejected": text,
-        "before": text,
-        "after": text,
-        "before_tokens": 3,
-        "source": text,
-    }
-    error = {"name": text, "rule": text, "found": text}
-    sections = {
-        **files["summary.json"]["sections"],
-        "model": {"model": text, "objective": text, "dtype": text, "beta": 0.5},
-        "alarms": [text, error],
-    }
-    summary = {"command": [text, "--x", text], "status": "failed", "error": text, "started": text, "finished": text, "sections": sections}
-    report = {
-        "shape": text,
-        "rows": text,
-        "pairs": 3,
-        "errors": text,
-        "template": text,
-        "dropped": {text: 1, "other": text},
-        "warnings": {text: 2},
-    }
-    report |= {
-        "findings": [{"kind": text, "severity": "dropped", "effect": text, "fix": text}, text],
-        "lengths": {"unit": text, "longer_share": text, "mean_chosen": text, "mean_rejected": 1.5},
-        "repeats": {"duplicates": text, "near_duplicates": 1, "method": text},
-        "max_lengths": {"limits": [{"max_length": text, "rows_over": 1}, text], "suggested": 64, "rows_whole_share": 0.5, "rule": text},
-        "tokens": {text: {text: 1, "max": text}, "cut": text},
-        "files": [{"path": text, "size": text, "sha256": text}, text, {text: text}],
-    }
-    report["eval_data"] = {**report}
-    return {
-        **files,
-        "summary.json": files["summary.json"] | summary,
-        "samples.jsonl": [sample, sample | {"prompt": message, "before": {"odd": text}, "after": [text]}],
-        "data_report.json": report,
-        "env.json": {"python": text, "libraries": {"orpo": text, text: text}, "machine": {text: [text]}, "gpus": [text]},
-    }
+PROBLEM = ("file", "kind", "message", "fix")
+OF_THE_MODEL = (("family",), ("engine",), ("engine_refused", "varlen"), ("options", "nll_over"))
+NOT_SHOWN = {("summary.json", "sections", "asked"), ("env.json", "command", "[]"), ("data_report.json", "reads")}
+NOT_SHOWN |= {("held_out.jsonl", "[]", "source")}  # its file is, where there are several: test_pairs.py
+NOT_SHOWN |= {("summary.json", "sections", "model", *name) for name in OF_THE_MODEL}
+NOT_SHOWN |= {("data_report.json", "findings", "[]", *name) for name in (("message",), ("places", "[]"))}
+NOT_SHOWN |= {("data_report.json", "lengths", "rule")}
+NOT_SHOWN |= {("data_report.json", part, "[]", name) for part in ("first_dropped", "first_warnings", "errors") for name in PROBLEM}
+"""Texts of a run directory that no page shows: they are in the settings, or for resuming, or said before training begins."""
 
 
+@pytest.mark.parametrize("numbers", [False, True], ids=["texts", "numbers"])
 @pytest.mark.parametrize("payload", PAYLOADS, ids=range(len(PAYLOADS)))
-def test_a_payload_in_every_field_changes_no_element_and_no_attribute(payload: str, make_run: Any, orpo_files: dict[str, Any]) -> None:
-    page = render_report(make_run(infected(orpo_files, payload)))
+def test_a_payload_in_every_field_changes_no_element_and_no_attribute(
+    payload: str, numbers: bool, make_run: Any, orpo_files: dict[str, Any]
+) -> None:
+    files = rich(orpo_files)
+    page = render_report(make_run(infected(files, payload, numbers=numbers)))
     found = Skeleton(page)
-    assert found.nodes == Skeleton(render_report(make_run(infected(orpo_files, "harmless")))).nodes
+    assert found.nodes == Skeleton(render_report(make_run(infected(files, "harmless", numbers=numbers)))).nodes
     assert {tag.removeprefix("/") for tag, _ in found.nodes} - {"declaration DOCTYPE html"} <= ELEMENTS
     assert {name for _, names in found.nodes for name in names} <= ATTRIBUTES
     assert all(value.startswith("#") for _, name, value in found.attributes if name == "href")
@@ -85,7 +53,7 @@ def test_a_payload_in_the_config_stays_text(payload: str, make_run: Any, orpo_fi
 
 @pytest.mark.parametrize("payload", PAYLOADS, ids=range(len(PAYLOADS)))
 def test_a_payload_makes_no_html_and_no_link_in_the_model_card(payload: str, make_run: Any, orpo_files: dict[str, Any]) -> None:
-    text = render_card(make_run(infected(orpo_files, payload)))
+    text = render_card(make_run(infected(rich(orpo_files), payload)))
     header, body = text.removeprefix("---\n").split("\n---\n", 1)
     assert "<" not in "".join(body.split("\n```")[::2])
     assert re.findall(r"(?<!\\)\]\((.*?)\)", body) == ["report_plot.png"]
@@ -93,9 +61,40 @@ def test_a_payload_makes_no_html_and_no_link_in_the_model_card(payload: str, mak
     assert text.encode("utf-8")
 
 
-def test_the_payloads_reach_all_their_places(make_run: Any, orpo_files: dict[str, Any]) -> None:
-    page = Skeleton(render_report(make_run(infected(orpo_files, "harmless"))))
-    assert page.text.count("harmless") == 78
+def test_the_payloads_reach_the_page_from_every_text_that_it_shows(make_run: Any, orpo_files: dict[str, Any]) -> None:
+    files, marks = marked(rich(orpo_files))
+    shown = Skeleton(render_report(make_run(files))).text.lower()
+    assert {place for mark, place in marks.items() if mark not in shown} == NOT_SHOWN
+    assert len(set(marks.values()) - NOT_SHOWN) > 30
+
+
+@pytest.mark.parametrize("objective", ["orpo", "kto"])
+def test_a_payload_stands_in_every_text_that_a_real_run_writes(
+    objective: str, tiny_llama: Path, tmp_path: Path, orpo_files: dict[str, Any]
+) -> None:
+    import orpo
+
+    rows = [{"prompt": f"what is {i}?", "chosen": f" it is {i}.", "rejected": " no" if i else ""} for i in range(9)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"max_steps": 1, "pairs_per_step": 4, "dtype": "float32", "holdout": 2, "num_samples": 1, "max_new_tokens": 2}
+    run = orpo.train(
+        model=str(tiny_llama), data=str(tmp_path / "pairs.jsonl"), output_dir=str(tmp_path / "run"), objective=objective, **settings
+    )
+    written = {path.name: _read(path) for path in run.run_dir.glob("*.json*")}
+    known = {general(place) for place in text_places(rich(orpo_files))}
+    assert {general(place) for place in text_places(written)} - known == set()
+
+
+def _read(path: Path) -> Any:
+    text = path.read_text()
+    return [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else json.loads(text)
+
+
+def general(place: tuple[str, ...]) -> tuple[str, ...]:
+    """`place`, with one name for all those of a table whose names are data: libraries, kinds of problems, refused paths, options."""
+    tables = ("libraries", "dropped", "warnings", "unlisted", "engine_refused", "options")
+    cut = next((i for i, name in enumerate(place) if name in tables), len(place))
+    return (*place[: cut + 1], *("*" for _ in place[cut + 1 :]))
 
 
 def test_a_run_directory_may_be_named_like_markup(tmp_path: Path, make_run: Any) -> None:

@@ -187,9 +187,9 @@ def test_what_the_run_itself_reported_is_an_alarm_too() -> None:
 
 def test_the_third_sentence_counts_what_fired_and_what_could_not_be_measured() -> None:
     rows = [{"step": 1, "split": "train", "loss": None, "odds_clamped": 0}]
-    assert sentences(a_run(rows))[2] == "1 of 2 checks raised an alarm (3 could not be measured): values that are not finite."
+    assert sentences(a_run(rows))[2] == "1 of 2 checks raised an alarm (4 could not be measured): values that are not finite."
     clean = [{"step": 1, "split": "train", "loss": 1.0, "odds_clamped": 0}]
-    assert sentences(a_run(clean))[2] == "No alarm in 2 checks (3 could not be measured)."
+    assert sentences(a_run(clean))[2] == "No alarm in 2 checks (4 could not be measured)."
 
 
 @pytest.mark.parametrize("summary", [None, RunSummary("running", (), "now")])

@@ -174,7 +174,7 @@ def test_what_would_change_the_result_is_refused_with_the_reason(name: str) -> N
     assert message.endswith(f"remove {name}")
 
 
-@pytest.mark.parametrize("name", [*sorted(set(REFUSED) - {"num_processes"}), "load_in_8bit"])
+@pytest.mark.parametrize("name", [*REFUSED, "load_in_8bit"])
 def test_what_is_switched_off_anyway_is_accepted_with_a_note(name: str) -> None:
     found = resolved(f"{name}: false\n")
     assert found.notes == (f"orpo.yaml:3: {name} false asks for what happens anyway",)
@@ -192,10 +192,6 @@ def test_what_is_switched_off_anyway_is_accepted_with_a_note(name: str) -> None:
 def test_qlora_is_understood_in_the_words_of_other_tools(text: str) -> None:
     config = resolved(text).config
     assert (config.use_peft, config.load_in_4bit) == (True, True)
-
-
-def test_one_process_is_what_happens_anyway() -> None:
-    assert resolved("num_processes: 1\n").notes == ("orpo.yaml:3: num_processes 1 asks for what happens anyway",)
 
 
 def test_pushing_is_refused_in_words() -> None:

@@ -90,7 +90,7 @@ def test_the_default_of_a_flag_is_the_default_of_the_setting(name: str) -> None:
         assert FLAGS[name].default == (DEFAULTS[name] if name in FIELDS else config.objective_options[name])
 
 
-@pytest.mark.parametrize(("name", "value"), [("load_in_8bit", True), ("num_processes", 2)])
+@pytest.mark.parametrize(("name", "value"), [("load_in_8bit", True)])
 def test_a_flag_of_something_planned_is_hidden_and_answered_by_name(name: str, value: object) -> None:
     assert FLAGS[name].is_hidden
     with pytest.raises(ConfigError, match=f"^--{name.replace('_', '-')}: {name} is not there yet: .*planned"):

@@ -10,9 +10,11 @@ import pytest
 import torch
 import transformers
 
+from orpo.data.world import builtin_model_path
 from orpo.errors import ConfigError
 from orpo.training import models
 from orpo.training.models import ModelShape
+from orpo.training.unloadable import unloadable
 
 
 def test_a_shape_is_read_from_the_config_alone(make_tiny_llama: Callable[..., Path], tmp_path: Path) -> None:
@@ -41,7 +43,7 @@ def test_a_folder_that_is_missing_is_told_with_the_nearest_name(what: str, tmp_p
 def test_a_missing_folder_without_a_near_name_gets_plain_advice(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist") as caught:
         models.load_shape(str(tmp_path / "nowhere" / "at-all"))
-    assert "local folder" in caught.value.fix
+    assert "config.json, tokenizer.json, model.safetensors" in caught.value.fix
 
 
 @pytest.mark.parametrize("what", LOADERS)
@@ -65,7 +67,42 @@ def test_a_hub_name_without_network_says_that_it_is_no_folder_and_could_not_be_f
         ConfigError, match="nobody-here/no-such-model is no folder here, and it could not be fetched from the Hub"
     ) as caught:
         LOADERS[what]("nobody-here/no-such-model")
-    assert "check the name and the network" in caught.value.fix
+    assert "HF_HUB_OFFLINE=1 forbids it" in caught.value.problem
+    assert "unset HF_HUB_OFFLINE" in caught.value.fix
+
+
+class GatedRepoError(Exception):
+    """Named as the Hub's library names it."""
+
+
+class RepositoryNotFoundError(Exception):
+    """Likewise."""
+
+
+@pytest.mark.parametrize(
+    ("cause", "problem", "fix"),
+    [
+        (GatedRepoError("401"), "org/name is gated", "ask for access on the page of org/name"),
+        (RepositoryNotFoundError("404"), "there is no model org/name on the Hub", "check its name"),
+        (ConnectionError("refused"), "could not be fetched from the Hub: it said so", "check the name and the network"),
+        (ConnectionError("no network"), "could not be fetched from the Hub: there is no network", "connect this machine"),
+    ],
+)
+def test_what_the_hub_answered_decides_what_to_do(monkeypatch: pytest.MonkeyPatch, cause: Exception, problem: str, fix: str) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("orpo.training.unloadable.hub_in_reach", lambda: "no network" not in str(cause))
+    error = OSError("it said so\nand more")
+    error.__cause__ = cause
+    said = unloadable("org/name", "config", error)
+    assert problem in said.problem
+    assert fix in said.fix
+
+
+def test_the_built_in_model_has_a_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert models.load_shape("builtin") == models.load_shape(str(builtin_model_path()))
+    (tmp_path / "builtin").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert models.located("builtin") == str(tmp_path / "builtin")
 
 
 def test_an_encoder_decoder_model_is_refused(tmp_path: Path) -> None:

@@ -21,8 +21,13 @@ def run_demo(*, objective: str, seed: int, output_dir: str | None) -> None:
     if "oracle" in run.summary.sections:  # a reward model replies nothing
         console.print(samples_table(run.run_dir))
     console.print(figures_table(run.summary.sections))
+    console.print(Text(f"next         {' | '.join(next_commands(objective, run.run_dir))}"))
+
+
+def next_commands(objective: str, run_dir: Path) -> list[str]:
+    """What to try after the demo. A reward model has nothing to say."""
     other = "orpo demo" if objective != "orpo" else "orpo demo --objective sft"
-    console.print(Text(f"next         orpo check your-pairs.jsonl | {other} | orpo eval {run.run_dir} --data your-pairs.jsonl"))
+    return [*([f"orpo chat {run_dir} --vs base"] if objective != "reward" else []), other, "orpo check your-pairs.jsonl"]
 
 
 def samples_table(run_dir: Path, *, num: int = 3) -> Table:

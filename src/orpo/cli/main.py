@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from orpo.cli.eval_options import add_eval_command
 from orpo.cli.options import add_train_command
 from orpo.cli.plan import add_plan_command
 from orpo.errors import OrpoError
@@ -123,20 +124,60 @@ add_train_command(app)
 add_plan_command(app)
 
 
-@app.command("eval")
-def evaluate(
-    run: Annotated[str, typer.Argument(help="A run directory, or a model folder.")],
-    data: Annotated[list[str], typer.Option(help="Held-out pairs.")],
-    columns: Annotated[str | None, typer.Option(help="Map columns: prompt=question,chosen=good,rejected=bad.")] = None,
-    template: Annotated[str | None, typer.Option(help="As in training, unless given.")] = None,
-    max_length: Annotated[int | None, typer.Option(help="As in training, unless given.")] = None,
-    require: Annotated[list[str] | None, typer.Option(help='A gate such as "accuracy>0.6"; exit 4 when it fails.')] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
-) -> None:
-    """Accuracy, NLL and margins on held-out pairs, with 95 % intervals."""
-    from orpo.cli.evaluate import run_evaluate
+add_eval_command(app)
 
-    run_evaluate(run, data, columns=columns, template=template, max_length=max_length, require=require or [], as_json=json)
+
+@app.command()
+def chat(
+    run: Annotated[str, typer.Argument(help="A run directory, or a model folder.")],
+    vs: Annotated[str | None, typer.Option(help="base (the model that the run began with), or another run or model.")] = None,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens that have this share of the probability.")] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="The longest reply.")] = 512,
+    seed: Annotated[int, typer.Option(help="Of the random numbers that tokens are drawn by.")] = 0,
+    system: Annotated[str, typer.Option(help="What the model is told first.")] = "",
+    dtype: Annotated[str, typer.Option(help="Of the weights: auto, float32 or bfloat16.")] = "auto",
+) -> None:
+    """Talk to a run or a model, beside its base or another one. From a pipe, each line is a question."""
+    from orpo.cli.chat import run_chat
+
+    run_chat(run, versus=vs, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed, system=system, dtype=dtype)
+
+
+@app.command()
+def generate(
+    run: Annotated[str, typer.Argument(help="A run directory, or a model folder.")],
+    prompts: Annotated[str, typer.Option(help="A file with a column prompt, instruction or messages, preference data, or .txt by lines.")],
+    out: Annotated[str, typer.Option(help="The file to write.")],
+    format: Annotated[str, typer.Option(help="jsonl, or alpaca-eval.")] = "jsonl",
+    limit: Annotated[int | None, typer.Option(help="Only the first prompts.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Map columns: prompt=question.")] = None,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Draw from the likeliest tokens that have this share of the probability.")] = 1.0,
+    num_samples: Annotated[int, typer.Option(help="Replies to each prompt.")] = 1,
+    max_new_tokens: Annotated[int, typer.Option(help="The longest reply.")] = 512,
+    seed: Annotated[int, typer.Option(help="Of the random numbers that tokens are drawn by.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Replies at a time; they do not depend on it.")] = 16,
+    dtype: Annotated[str, typer.Option(help="Of the weights: auto, float32 or bfloat16.")] = "auto",
+) -> None:
+    """Write replies to the prompts of a file. The same command again goes on where it was stopped."""
+    from orpo.cli.generate import run_generate
+
+    run_generate(
+        run,
+        prompts=prompts,
+        out=out,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        num_samples=num_samples,
+        batch_size=batch_size,
+        dtype=dtype,
+        columns=columns,
+        limit=limit,
+        file_format=format,
+    )
 
 
 @app.command()

@@ -11,10 +11,10 @@ def run_train(config: str | None, flags: dict[str, Any]) -> None:
     from orpo.training.config import resolve_config
 
     resolved = resolve_config(file=Path(config) if config else None, flags=flags)
-    from orpo.pipeline.run import run_training
+    from orpo.pipeline.launch import launched
     from orpo.training.ranks import end_ranks, is_first
 
-    run = run_training(resolved)
+    run = launched(resolved)
     end_ranks()
     if is_first():
         from rich.console import Console

@@ -22,12 +22,13 @@ from orpo.comparison.pipelines import (
     value_of,
 )
 from orpo.comparison.yaml_tree import Node, read_tree
+from orpo.data.world.model import BUILTIN
 from orpo.errors import ConfigError
 from orpo.training.config_fields import About, known_names
 from orpo.training.config_file import Setting
 from orpo.training.config_values import shown
 
-BUILTIN, WORLD = "builtin", "world"
+WORLD = "world"
 
 
 @dataclass(frozen=True, slots=True)

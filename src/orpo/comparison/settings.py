@@ -7,10 +7,11 @@ from dataclasses import asdict, replace
 from math import ceil
 from typing import Any
 
-from orpo.comparison.config import BUILTIN, CompareConfig
+from orpo.comparison.config import CompareConfig
 from orpo.comparison.grids import Candidate
 from orpo.comparison.pairs import PairFiles
 from orpo.data.world import builtin_model_path
+from orpo.data.world.model import BUILTIN
 from orpo.objectives import catalogue
 from orpo.training.checkpointing import FREE_FIELDS
 from orpo.training.config import ResolvedConfig, resolve_written

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from orpo.comparison.budget import steps_for_seconds, steps_for_tokens
-from orpo.comparison.config import BUILTIN, CompareConfig
+from orpo.comparison.config import CompareConfig
 from orpo.comparison.pairs import PairFiles, pair_files
 from orpo.comparison.pipelines import Pipeline
 from orpo.comparison.processes import physical_cores
@@ -20,6 +20,7 @@ from orpo.comparison.settings import base_model, stage_settings
 from orpo.data.checks import CheckedData, check_data
 from orpo.data.columns import parse_columns
 from orpo.data.rows import open_data
+from orpo.data.world.model import BUILTIN
 from orpo.engine.batching import step_pairs
 from orpo.errors import ConfigError
 from orpo.objectives import catalogue

@@ -206,5 +206,6 @@ def _data_error(report: DataReport) -> DataError:
     lines = [first.message, *(f"{problem.source or ''}: {problem.message}" for problem in others)]
     more = report.num_errors - len(lines)
     lines += [f"... and {more:,} more errors"] * bool(more)
-    summary = f"checking the data: {report.num_errors:,} errors, {report.max_bad_rows:,} bad rows allowed (--max-bad-rows)"
+    found = "1 error" if report.num_errors == 1 else f"{report.num_errors:,} errors"
+    summary = f"checking the data: {found}, {report.max_bad_rows:,} bad rows allowed (--max-bad-rows)"
     return DataError("\n".join(lines), where=str(first.source or ""), doing=summary, fix=first.fix)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from orpo.core.records import Source
 from orpo.data.byte_streams import digest_of
+from orpo.data.hub_reach import hub_in_reach
 from orpo.data.row import Problem, Row
 from orpo.data.row_file import FileDigest
 from orpo.data.splits import chosen_split
@@ -96,19 +98,41 @@ def open_saved(folder: Path, name: str, *, split: str | None = None) -> tuple[Da
 
 def open_hub(wanted: HubId) -> tuple[DatasetRows, list[Problem]]:
     """The rows of a dataset on the Hub or in its local cache, and what to tell about the split."""
-    import datasets
-
     name = wanted.repository + (f"@{wanted.revision}" if wanted.revision else "")
     try:
-        builder = datasets.load_dataset_builder(wanted.repository, wanted.config, revision=wanted.revision)
-        _check_revision(builder, wanted, name)
-        split, told = chosen_split(_splits(builder), wanted.split, where=name)
-        dataset = datasets.load_dataset(wanted.repository, wanted.config, revision=wanted.revision, split=split)
+        with _cache_alone(not hub_in_reach()):
+            return _opened(wanted, name)
     except DataError:
         raise
     except Exception as error:  # network, hub and builders raise a dozen unrelated types
         raise _unreachable(name, wanted, error) from error
+
+
+def _opened(wanted: HubId, name: str) -> tuple[DatasetRows, list[Problem]]:
+    import datasets
+
+    builder = datasets.load_dataset_builder(wanted.repository, wanted.config, revision=wanted.revision)
+    _check_revision(builder, wanted, name)
+    split, told = chosen_split(_splits(builder), wanted.split, where=name)
+    dataset = datasets.load_dataset(wanted.repository, wanted.config, revision=wanted.revision, split=split)
     return DatasetRows(dataset, f"{name}:{split}", description=f"Hub dataset {name}, split {split}"), told
+
+
+@contextmanager
+def _cache_alone(asked: bool) -> Iterator[None]:
+    """Inside, `datasets` and the Hub's library go by the cache where that is `asked`, as with HF_HUB_OFFLINE=1, which both read once."""
+    import datasets.config
+    import huggingface_hub.constants
+
+    modules: tuple[Any, ...] = (datasets.config, huggingface_hub.constants)
+    before = [module.HF_HUB_OFFLINE for module in modules]
+    try:
+        for module in modules:
+            module.HF_HUB_OFFLINE = module.HF_HUB_OFFLINE or asked
+        yield
+    finally:
+        for module, value in zip(modules, before, strict=True):
+            module.HF_HUB_OFFLINE = value
 
 
 def _splits(builder: Any) -> list[str]:
@@ -132,6 +156,10 @@ def _unreachable(name: str, wanted: HubId, error: Exception) -> DataError:
     offline = [f"{key}={os.environ[key]}" for key in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE") if os.environ.get(key)]
     tried = f"load_dataset({wanted.repository!r}, revision={wanted.revision!r}), trust_remote_code never"
     fixes = ["give a path to local files (an id needs the Hub or an earlier download)"]
+    if not offline and not hub_in_reach():
+        return DataError(
+            "not readable from the Hub: there is no network, and no earlier download is in the cache", where=name, doing=tried, fix=fixes[0]
+        )
     if offline:
         fixes.insert(0, f"unset {' and '.join(part.split('=')[0] for part in offline)} to allow the network")
     elif "gated" in str(error) or "private" in str(error) or "doesn't exist" in str(error):

@@ -8,7 +8,7 @@ completion is trained, tool turns included.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -89,13 +89,29 @@ class ExampleTokenizer:
         found = self._encoder.pieces(before) if is_typed else self._encoder.batch(["".join(text for text, _ in before)])[0]
         return _shared(self._bos + found, list(ids))
 
+    def prompts(self, examples: Sequence[Example]) -> list[TokenIds | Problem]:
+        """Ids that a reply to each example's prompt follows (completions are not looked at), or the reason why there are none."""
+        with self.renderer.budget() as budget:
+            rendered = [self.renderer.rendered(replace(example, completions=()), budget) for example in examples]
+        encoded = iter(self._encoder.batch([text for item in rendered for text in _whole_texts(item)]))
+        return [self._prompt(example, item, encoded) for example, item in zip(examples, rendered, strict=True)]
+
+    def _prompt(self, example: Example, rendered: Rendered | Problem, encoded: Iterator[list[int]]) -> TokenIds | Problem:
+        if isinstance(rendered, Problem):
+            return rendered
+        try:
+            (ids,) = self._ids(rendered, encoded)
+        except ValueError as error:
+            return _untypable(example, error)
+        return _array(ids) if ids else _without_token(example)
+
     def _split(self, example: Example, rendered: Rendered | Problem, encoded: Iterator[list[int]]) -> Split | Problem:
         if isinstance(rendered, Problem):
             return rendered
         try:
             prompt, *full = self._ids(rendered, encoded)
         except ValueError as error:
-            return Problem("untypable-control-token", str(error), example.source, fix="take the control token out of the text")
+            return _untypable(example, error)
         full = [ids if ends else [*ids, self._eos] for ids, ends in zip(full, rendered.ends_turn, strict=True)]
         boundary = min(_shared(prompt, ids) for ids in full)
         notes = {SPECIAL_TOKEN_TEXT: rendered.has_typed_control, BOUNDARY_MERGED: boundary < len(prompt), JOINED_WORDS: rendered.is_joined}
@@ -120,13 +136,7 @@ class ExampleTokenizer:
         """The example with these ids, each completion once; a Problem where it cannot be trained on."""
         prompt, completions = split.prompt, split.completions
         if not prompt:
-            return Problem(
-                "prompt-without-token",
-                "the prompt has no token of its own in front of the answers, and this tokenizer adds none",
-                example.source,
-                "dropped",
-                "give the row a prompt, or use a chat template: --template chatml",
-            )
+            return _without_token(example)
         if min(map(len, completions)) == 0 or [self._eos] in completions:
             return Problem("empty-answer", "an answer has no tokens", example.source, "dropped")
         arrays = tuple(map(_array, completions))
@@ -168,6 +178,20 @@ def _shared(first: list[int], second: list[int]) -> int:
     if first[:length] == second[:length]:
         return length
     return next(index for index in range(length) if first[index] != second[index])
+
+
+def _untypable(example: Example, error: ValueError) -> Problem:
+    return Problem("untypable-control-token", str(error), example.source, fix="take the control token out of the text")
+
+
+def _without_token(example: Example) -> Problem:
+    return Problem(
+        "prompt-without-token",
+        "the prompt has no token of its own in front of the answers, and this tokenizer adds none",
+        example.source,
+        "dropped",
+        "give the row a prompt, or use a chat template: --template chatml",
+    )
 
 
 def _array(ids: list[int]) -> TokenIds:

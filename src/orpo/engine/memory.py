@@ -20,6 +20,7 @@ from functools import cache
 import torch
 from torch import nn
 
+from orpo.engine.memory_sharded import gathered_bytes
 from orpo.engine.memory_trace import ModelSizes, StepTrace, Uncountable, ensure_countable, model_sizes, traced_step
 from orpo.engine.packed import CHUNK_BYTES
 
@@ -72,7 +73,8 @@ class MemoryNeed:
 class Surroundings:
     """What a step shares memory with. `dtype` is that of matrix products; `data` and `process` are bytes that are there already.
 
-    With `keeps_copy` the model as it was before training is in memory as well, in `dtype`.
+    With `keeps_copy` the model as it was before training is in memory as well, in `dtype`. Where weights are divided (`is_sharded`), each
+    of `num_ranks` processes holds its part of them, of gradients and of the optimizer's state.
     """
 
     dtype: torch.dtype
@@ -83,6 +85,11 @@ class Surroundings:
     data: int = 0
     chunk_bytes: int = CHUNK_BYTES
     keeps_copy: bool = False
+    is_sharded: bool = False
+
+    def own_part(self, num_bytes: int) -> int:
+        """What this process holds of `num_bytes` that are divided, where they are."""
+        return -(-num_bytes // self.num_ranks) if self.is_sharded else num_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +104,15 @@ class MemoryModel:
         """The need of a largest micro-batch of `tokens`. `accumulates`: some step has several, so that gradients are there before it."""
         body = trace_at(self.traces(checkpointing), tokens)
         sizes, around = self.sizes, self.around
-        total = gradient_bytes(sizes) * (2 if around.num_ranks > 1 else 1)  # DDP keeps a copy in its buckets
-        earlier = total if accumulates else total - gradient_bytes(sizes)
+        copies = 2 if around.num_ranks > 1 and not around.is_sharded else 1  # DDP keeps a copy in its buckets
+        total = around.own_part(gradient_bytes(sizes)) * copies
+        earlier = total if accumulates else total - around.own_part(gradient_bytes(sizes))
         head_gradient = 4 * sizes.vocabulary * sizes.hidden if sizes.head_is_trained else 0
+        copy = around.own_part(sizes.num_parameters * around.dtype.itemsize) if around.keeps_copy else 0
         base = MemoryNeed(
-            weights=sizes.weight_bytes + (sizes.num_parameters * around.dtype.itemsize if around.keeps_copy else 0),
+            weights=around.own_part(sizes.weight_bytes) + (gathered_bytes(sizes) if around.is_sharded else 0) + copy,
             gradients=0,
-            optimizer=optimizer_bytes(sizes, around.optimizer),
+            optimizer=around.own_part(optimizer_bytes(sizes, around.optimizer)),
             activations=0,
             head=0,
             process=around.process,
@@ -124,11 +133,13 @@ class MemoryModel:
         apart = replace(base, gradients=total, activations=body.backward, head=head_gradient, moment="backward pass")
         growing = replace(
             base,
-            gradients=earlier + body.gradients_then,
+            gradients=earlier + around.own_part(body.gradients_then),
             activations=body.backward_first - body.gradients_then,
             head=head_gradient,
             moment="backward pass",
         )
+        if around.is_sharded:  # every process loads the whole model before it is divided
+            moments.append(replace(base, weights=sizes.weight_bytes + copy, optimizer=0, allocator=0, moment="start"))
         return max([*moments, apart if accumulates else growing], key=lambda moment: moment.peak_bytes)
 
     def tokens_that_fit(self, free_bytes: int, *, checkpointing: bool, accumulates: bool = True, at_most: int = 2**20) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from orpo.core.records import Reads
+from orpo.core.records import Reads, Source
 from orpo.core.tokens import TokenizedExample
 from orpo.engine.body import causal_model, layer_stack, switch_back, switch_to_packs, takes_packs
 from orpo.engine.layout import PackedBatch, pack
@@ -18,8 +19,12 @@ from orpo.engine.padded import padded_hidden
 from orpo.engine.paths import Path
 from orpo.engine.plain import row_sums
 from orpo.engine.remade import remade_activations
+from orpo.engine.sharded import as_forward, is_sharded
 from orpo.engine.shared_casts import SharedCasts
 from orpo.engine.views import Logps, Share, logps_of, split
+
+STAND_IN = (TokenizedExample(np.zeros(1, np.int32), (np.zeros(1, np.int32), np.zeros(1, np.int32)), Source("nowhere", 1)),)
+"""What a process with nothing to do computes where weights are divided: the others need it to gather each layer."""
 
 
 class LogpsModel(nn.Module):
@@ -49,6 +54,11 @@ class LogpsModel(nn.Module):
         self._own_attention: str | None = None
         self._casts, self._cast_hooks = SharedCasts(), list[RemovableHandle]()
 
+    @property
+    def is_distributed_loading_by_transformers(self) -> bool:
+        """What transformers' Trainer asks: where weights are divided already, it must neither move nor wrap the model."""
+        return is_sharded(self.body)
+
     def forward(self, examples: Sequence[TokenizedExample], share: Share | None = None) -> Logps:
         """Log-probs of `examples`, fp64 sums with token counts. An empty sequence gives empty sums that still touch every parameter.
 
@@ -71,11 +81,15 @@ class LogpsModel(nn.Module):
     def _sums(self, examples: Sequence[TokenizedExample], *, with_prompt: bool, share: SumsShare | None = None) -> Tensor:
         """Sums as engine/views.py numbers them."""
         if not examples:
-            return self.nothing()
+            return self._sums(STAND_IN, with_prompt=False)[:0] if is_sharded(self.body) else self.nothing()
         if self.path is Path.PLAIN:
             return row_sums(self.body, examples)
-        causal, batch, hidden = self.packed(examples, with_prompt=with_prompt)
-        return packed_sums(causal, batch, hidden, examples=examples, chunk_bytes=self.chunk_bytes, share=share)
+
+        def compute() -> Tensor:
+            causal, batch, hidden = self.packed(examples, with_prompt=with_prompt)
+            return packed_sums(causal, batch, hidden, examples=examples, chunk_bytes=self.chunk_bytes, share=share)
+
+        return as_forward(self.body, compute)
 
     def packed(self, examples: Sequence[TokenizedExample], *, with_prompt: bool) -> tuple[Any, PackedBatch, Tensor]:
         """(the causal model, the pack of `examples`, its hidden states [T, H]), on any path but the plain one."""

@@ -17,8 +17,9 @@ from orpo.core.logps import PairScores
 from orpo.core.tokens import TokenIds, TokenizedExample
 from orpo.engine.body import causal_model
 from orpo.engine.layout import Layout
-from orpo.engine.model import LogpsModel
+from orpo.engine.model import STAND_IN, LogpsModel
 from orpo.engine.paths import Choice, Path
+from orpo.engine.sharded import as_forward, is_sharded
 from orpo.engine.startup_check import EXACT, Trial, check_pairs, first_right, is_exact, run_autocast, undisturbed
 from orpo.errors import ConfigError
 
@@ -39,6 +40,11 @@ class ScoresModel(nn.Module):
         return self.engine.body
 
     @property
+    def is_distributed_loading_by_transformers(self) -> bool:
+        """What transformers' Trainer asks: whether the weights are divided already."""
+        return is_sharded(self.body)
+
+    @property
     def attention_calls(self) -> int:
         """How often layers attended to the last pack."""
         return self.engine.attention_calls
@@ -55,13 +61,17 @@ class ScoresModel(nn.Module):
     def _scores(self, examples: Sequence[TokenizedExample]) -> Tensor:
         """The score of every completion, fp64 [2 P]."""
         if not examples:
-            return self.engine.nothing()
+            return self._scores(STAND_IN)[:0] if is_sharded(self.body) else self.engine.nothing()
         if self.engine.path is Path.PLAIN:
             return torch.stack([row_score(self.body, e.prompt_ids, ids) for e in examples for ids in e.completions])
-        causal, batch, hidden = self.engine.packed(examples, with_prompt=False)
-        rows = score_rows(examples, batch.layout, pad_id=causal.config.get_text_config().pad_token_id).to(hidden.device)
-        scores: Tensor = causal.score(hidden.index_select(0, rows))[:, 0].double()
-        return scores
+
+        def compute() -> Tensor:
+            causal, batch, hidden = self.engine.packed(examples, with_prompt=False)
+            rows = score_rows(examples, batch.layout, pad_id=causal.config.get_text_config().pad_token_id).to(hidden.device)
+            scores: Tensor = causal.score(hidden.index_select(0, rows))[:, 0].double()
+            return scores
+
+        return as_forward(self.body, compute)
 
 
 def row_score(body: nn.Module, prompt_ids: TokenIds, completion_ids: TokenIds) -> Tensor:

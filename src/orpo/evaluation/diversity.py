@@ -11,6 +11,9 @@ from math import sqrt
 EMBEDDING = "counts of words and of pairs of neighbouring words, start and end of the text included; lexical"
 """What stands for a text. Two texts without a common word have cosine 0, a text and itself 1; synonyms are strangers to each other."""
 
+FIGURES = ("diversity/per_input", "diversity/across_inputs", "diversity/num_prompts", "diversity/num_samples")
+"""The names of what `Diversity.figures` gives."""
+
 _WORD = re.compile(r"\w+|[^\w\s]")
 _START, _END = "<start>", "<end>"
 
@@ -24,6 +27,10 @@ class Diversity:
     num_prompts: int
     num_samples: int
     embedding: str = EMBEDDING
+
+    def figures(self) -> dict[str, float]:
+        """FIGURES by name."""
+        return dict(zip(FIGURES, (self.per_input, self.across_inputs, self.num_prompts, self.num_samples), strict=True))
 
 
 def diversity_of(texts_per_prompt: Sequence[Sequence[str]]) -> Diversity:

@@ -83,7 +83,7 @@ def _replies(
     prompts_per_batch: int,
 ) -> list[Reply]:
     """One reply per prompt; `choice` says how the next token is chosen."""
-    limits = [min(max_new_tokens, _positions_left(body, prompt)) for prompt in prompts]
+    limits = [min(max_new_tokens, positions_left(body, prompt)) for prompt in prompts]
     replies = {index: Reply("", 0, has_ended=False) for index, limit in enumerate(limits) if limit <= 0}
     was_training = body.training
     body.eval()
@@ -92,22 +92,20 @@ def _replies(
             members = [index for index, own in enumerate(limits) if own == limit]
             for start in range(0, len(members), prompts_per_batch):
                 batch = members[start : start + prompts_per_batch]
-                made = _batch_replies(body, tokenizer, [prompts[index] for index in batch], choice, max_new_tokens=limit)
+                made = batch_replies(body, tokenizer, [prompts[index] for index in batch], choice, max_new_tokens=limit)
                 replies |= dict(zip(batch, made, strict=True))
     finally:
         body.train(was_training)
     return [replies[index] for index in range(len(prompts))]
 
 
-def _positions_left(body: Any, prompt: TokenIds) -> int:
+def positions_left(body: Any, prompt: TokenIds) -> int:
     """How many tokens fit behind `prompt`; without a limit in the model's config, as many as anyone asks for."""
     positions = getattr(body.config.get_text_config(), "max_position_embeddings", None)
     return sys.maxsize if positions is None else int(positions) - len(prompt)
 
 
-def _batch_replies(
-    body: Any, tokenizer: Any, prompts: Sequence[TokenIds], choice: Mapping[str, Any], *, max_new_tokens: int
-) -> list[Reply]:
+def batch_replies(body: Any, tokenizer: Any, prompts: Sequence[TokenIds], choice: Mapping[str, Any], *, max_new_tokens: int) -> list[Reply]:
     device = next(body.parameters()).device
     longest = max(len(prompt) for prompt in prompts)
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
+from orpo.core.tokens import TokenizedExample
 from orpo.data.checks import check_data
 from orpo.data.columns import parse_columns
 from orpo.data.limits import Overlong
 from orpo.data.templates import CHOICES
 from orpo.errors import ConfigError
-from orpo.evaluation.preference import pair_scores, summarize
+from orpo.evaluation import preference, rewards
 from orpo.pipeline.run import quiet_libraries
 from orpo.pipeline.run_data import is_scored
 from orpo.runs import names
 from orpo.training import models
 from orpo.training.config import TrainConfig, resolve_config
 from orpo.training.trained_adapters import adapter_base, on_base
+
+Tick = Callable[[], None]
 
 MERGED_DTYPE = torch.float32
 """Held-out figures are measured in fp32, so that they do not depend on the machine."""
@@ -41,12 +45,6 @@ def evaluate(
     """
     quiet_libraries()
     folder, config = model_of(run)
-    if is_scored(config.objective):
-        raise ConfigError(
-            f"{run} holds a reward model, which has no log-probs",
-            doing="measuring preference accuracy by log-probs",
-            fix="its held-out accuracy is in its report: train it with holdout or eval_data",
-        )
     tokenizer, shape = models.load_tokenizer(folder), models.load_shape(base_of(folder, config))
     num_known, mapping = len(tokenizer), columns or config.columns
     asked = config.max_length if max_length is None else max_length
@@ -64,11 +62,35 @@ def evaluate(
     _check_tokens(tokenizer, shape, folder, num_new=len(tokenizer) - num_known)
     for kind, num in checked.report.as_dict()["dropped"].items():
         say(f"dropped      {num:,} x {kind}")
-    body = load_trained(folder, config, tokenizer)
     store = checked.store
     assert store is not None, "checked with a tokenizer"
-    scores = pair_scores(body, store, tick=lambda: tick(len(store)))
-    return {"model": folder, "data": list(data), "rows": checked.report.as_dict()["rows"], **summarize(scores)}
+    figures = _figures(folder, config, tokenizer, store, tick=lambda: tick(len(store)))
+    return {"model": folder, "data": list(data), "rows": checked.report.as_dict()["rows"], **figures}
+
+
+def figures_of(run: str) -> tuple[str, ...]:
+    """The names of the figures of `run` on pairs: by log-probs, or by the scores of a reward model."""
+    folder, config = model_of(run)
+    return rewards.FIGURES if is_reward_model(folder, config) else preference.FIGURES
+
+
+def _figures(folder: str, config: TrainConfig, tokenizer: Any, examples: Sequence[TokenizedExample], *, tick: Tick) -> dict[str, float]:
+    """The figures of the model in `folder` on `examples`."""
+    if is_reward_model(folder, config):
+        body = load_trained(folder, config, tokenizer, load=models.load_scorer)
+        return rewards.summarize(rewards.reward_scores(body, examples, tick=tick))
+    body = load_trained(folder, config, tokenizer)
+    return preference.summarize(preference.pair_scores(body, examples, tick=tick))
+
+
+def is_reward_model(folder: str, config: TrainConfig) -> bool:
+    """Whether the weights in `folder` (or of a Hub id) end in a score, and not in log-probs."""
+    adapter = Path(folder) / "adapter_config.json"
+    if is_scored(config.objective):
+        return True
+    if adapter.is_file():
+        return bool(json.loads(adapter.read_text(encoding="utf-8")).get("task_type") == "SEQ_CLS")
+    return any("SequenceClassification" in name for name in models.load_architecture(folder).architectures or ())
 
 
 def model_of(run: str) -> tuple[str, TrainConfig]:
@@ -112,10 +134,10 @@ def _check_tokens(tokenizer: Any, shape: models.ModelShape, folder: str, *, num_
         models.check_tokenizer(tokenizer, shape, folder, num_new=num_new)
 
 
-def load_trained(folder: str, config: TrainConfig, tokenizer: Any) -> Any:
-    """The model in `folder`; for an adapter, its base with the adapter on top, in eval mode on the device that there is."""
+def load_trained(folder: str, config: TrainConfig, tokenizer: Any, *, load: Callable[..., Any] = models.load_model) -> Any:
+    """The model in `folder` by `load`; for an adapter, its base with the adapter on top, in eval mode on the device that there is."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if not (Path(folder) / "adapter_config.json").is_file():
-        return models.load_model(folder, dtype=MERGED_DTYPE).to(device).eval()
-    base = models.load_model(base_of(folder, config), dtype=MERGED_DTYPE, load_in_4bit=config.load_in_4bit)
+        return load(folder, dtype=MERGED_DTYPE).to(device).eval()
+    base = load(base_of(folder, config), dtype=MERGED_DTYPE, load_in_4bit=config.load_in_4bit)
     return on_base(base, Path(folder), num_tokens=len(tokenizer)).to(device).eval()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -56,7 +55,7 @@ class Remedy:
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is to be trained, before weights are there. `parts` [examples, 1 + K]: tokens of the prompt and of each of K completions.
-    `architecture` is the model's config; None looks it up by the model's name."""
+    `architecture` is the model's config; None looks it up by the model's name. `num_ranks` processes train together."""
 
     config: TrainConfig
     num_tokens: int
@@ -66,6 +65,7 @@ class Wanted:
     parts: PartLengths
     steps: Plan
     architecture: Any = None
+    num_ranks: int = 1
 
     @property
     def longest(self) -> int:
@@ -76,11 +76,6 @@ class Wanted:
     def longest_row(self) -> int:
         """Tokens of the longest prompt with one completion."""
         return int(row_lengths(self.parts).max())
-
-    @property
-    def num_ranks(self) -> int:
-        """Processes that train together."""
-        return int(os.environ.get("WORLD_SIZE", "1"))
 
     def largest_micro_batch(self, budget: int) -> int:
         """The most tokens that any rank computes at once in any step of the run."""
@@ -120,6 +115,7 @@ class Wanted:
             optimizer=self.config.optim,
             device=self.device,
             num_ranks=self.num_ranks,
+            is_sharded=self.config.sharding == "fsdp",
             chunk_bytes=chunk_bytes_for(self.longest, vocabulary, self.device),
             process=process_bytes(self.device),
             keeps_copy=needs_reference(self.config.objective) and reference_way(self.config) == "copy",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from orpo.data.rows import RowReader
+from orpo.errors import ConfigError
 from orpo.runs.manifest import BaseModel
 from orpo.training import models
 from orpo.training.checkpointing import base_model_facts
@@ -34,6 +35,11 @@ class Given:
     rows: Mapping[str, RowReader] = field(default_factory=dict)
     callbacks: tuple[Any, ...] = ()
     began: Callable[[PreferenceTrainer], None] | None = None
+
+    def require_whole(self, config: TrainConfig) -> None:
+        """Nothing; raises ConfigError where a model in memory would be divided: its owner could not use it afterwards."""
+        if self.model is not None and config.sharding != "none":
+            raise ConfigError("a model in memory is not divided among processes", fix="name its folder, or set sharding: none")
 
     def architecture(self, config: TrainConfig) -> Any:
         """The config of the model: a copy, so that planning changes nothing of it."""

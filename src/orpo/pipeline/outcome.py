@@ -43,6 +43,13 @@ def _record(run_dir: Path, error: BaseException, *, seconds: float) -> None:
     write_pages(run_dir, lambda _: None)
 
 
+def amend(run_dir: Path, error: OrpoError) -> None:
+    """Nothing; summary and report of a run that has ended say that `error` was the reason: what wrote them knew another, or none."""
+    summary = read_summary(run_dir)
+    write_summary(run_dir, replace(summary, status="failed", exit_code=error.exit_code, error=str(error), finished=now()))
+    write_pages(run_dir, lambda _: None)
+
+
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """What torch says in a RuntimeError that is none of its OutOfMemoryError: the allocator of a CPU, a kernel's launch, cuBLAS's handle."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,7 @@ from orpo.training.assemble import plan
 from orpo.training.config import ResolvedConfig
 from orpo.training.config_fields import reference_way
 from orpo.training.environment import environment, machine_line
+from orpo.training.ranks import planned_ranks
 
 STEPS_SEEN = 2000
 """Steps whose micro-batches are averaged: quick for a million pairs. The largest is that of all steps."""
@@ -125,8 +127,11 @@ def run_plan(resolved: ResolvedConfig, *, free: int | None = None) -> RunPlan:
     steps = plan(config, parts.sum(axis=1).tolist())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precision = choose_precision(config.dtype, torch.device(device))
-    free = free_bytes(device) if free is None else free
-    wanted = Wanted(config, len(tokenizer), tuple(template.new_token_ids), precision.dtype, device, parts, steps)
+    ranks = planned_ranks(config.num_processes)
+    share = ranks if device == "cpu" and "LOCAL_WORLD_SIZE" not in os.environ else 1  # processes of a machine share its memory
+    free = free_bytes(device) // share if free is None else free
+    new_ids = tuple(template.new_token_ids)
+    wanted = Wanted(config, len(tokenizer), new_ids, precision.dtype, device, parts, steps, num_ranks=ranks)
     memory = wanted.memory()
     setting = settled(wanted, free, memory=lambda: memory)
     tokens, checkpointing = setting.tokens, setting.checkpointing
@@ -156,7 +161,7 @@ def run_plan(resolved: ResolvedConfig, *, free: int | None = None) -> RunPlan:
         reference=reference_way(config) if needs_reference(config.objective) else "",
         need=need,
         available_bytes=usable(free) + there,
-        estimated=memory.traces(checkpointing)[0].estimated,
+        estimated=memory.traces(checkpointing)[0].estimated or ("" if config.sharding == "none" else "what is whole at a time"),
         remedies=found,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,7 +32,7 @@ from orpo.training.config_check import require_bitsandbytes
 from orpo.training.environment import environment, machine_line
 from orpo.training.four_bit import num_weights
 from orpo.training.mismatched import require_two
-from orpo.training.ranks import from_first
+from orpo.training.ranks import from_first, require_ranks, world_size
 
 Say = Callable[[str], None]
 
@@ -116,6 +115,8 @@ def prepare(resolved: ResolvedConfig, say: Say, *, given: Given = NOTHING) -> Pr
     for note in resolved.notes:
         say(f"note         {note}")
     say(f"machine      {machine_line(environment())}")
+    require_ranks(config.num_processes, config.sharding)
+    given.require_whole(config)
     require_bitsandbytes(config, resolved.origins)
     options = objective_options(config)
     objective = catalogue.bound(config.objective, options)
@@ -145,7 +146,8 @@ def prepare(resolved: ResolvedConfig, say: Say, *, given: Given = NOTHING) -> Pr
     # Measured once, for all ranks: two ranks must not compute in different dtypes.
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision = from_first(lambda: choose_precision(config.dtype, device))
-    wanted = Wanted(config, len(tokenizer), tuple(template.new_token_ids), precision.dtype, device.type, parts, run_plan, architecture)
+    new_ids = tuple(template.new_token_ids)
+    wanted = Wanted(config, len(tokenizer), new_ids, precision.dtype, device.type, parts, run_plan, architecture, world_size())
     free = free_bytes(device.type)
     setting = _setting(wanted, free, say)
     run_plan = replace(run_plan, tokens_per_micro_batch=setting.tokens)
@@ -174,7 +176,7 @@ def prepare(resolved: ResolvedConfig, say: Say, *, given: Given = NOTHING) -> Pr
         checkpointing=setting.checkpointing,
         free_bytes=free,
         identity=identity,
-        world_size=int(os.environ.get("WORLD_SIZE", "1")),
+        world_size=world_size(),
         given=given,
     )
 

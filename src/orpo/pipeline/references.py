@@ -15,6 +15,7 @@ import torch
 
 from orpo.core.tokens import Examples
 from orpo.engine.paths import Path as EnginePath
+from orpo.engine.sharded import shard
 from orpo.objectives import catalogue
 from orpo.pipeline.prepare import Prepared
 from orpo.pipeline.run_data import is_scored, reads_of
@@ -51,6 +52,8 @@ def beside_of(
     say("reference    a frozen copy of the model, kept in memory")
     with _timed(spent):
         copy = base_body(prepared, prepared.precision.dtype)
+        if prepared.config.sharding == "fsdp":
+            shard(copy, dtype=prepared.precision.dtype)
     return Beside(reads, References.live(_live(prepared, copy, path)), mismatched)
 
 

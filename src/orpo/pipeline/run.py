@@ -12,6 +12,7 @@ from rich.console import Console
 
 from orpo.engine.paths import Path as EnginePath
 from orpo.engine.scores import choose_score_path
+from orpo.engine.sharded import is_sharded, require_packs, shard
 from orpo.engine.startup_check import choose_path
 from orpo.errors import InterruptedRun
 from orpo.pipeline.cost import cost_section
@@ -32,10 +33,12 @@ from orpo.training.config import ResolvedConfig, to_yaml
 from orpo.training.console import TrainingView
 from orpo.training.environment import environment
 from orpo.training.export import export_model
-from orpo.training.guards import FiniteGuard, SignalCallback, StopSignals, stops_are_errors
+from orpo.training.guards import FiniteGuard, SignalCallback, StopSignals, batch_saver, stops_are_errors
+from orpo.training.held_out import HeldOutCallback
 from orpo.training.place import Place, check_same_run, run_place, settings_hash
 from orpo.training.ranks import from_first, held_by_first, is_first, start_ranks
 from orpo.training.recording import RecordingCallback
+from orpo.training.sharded_state import whole_weights
 
 if TYPE_CHECKING:
     from orpo.training.trainer import PreferenceTrainer
@@ -165,8 +168,11 @@ def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judg
             start_samples(run_dir, prepared, body, judge=judge)
 
     def finish() -> RunSummary:
-        export_model(run_dir, body, prepared.tokenizer)
-        sections = finish_samples(run_dir, prepared, body, judge=judge)
+        folder = export_model(run_dir, body, prepared.tokenizer, weights=weights)
+        # A divided body cannot answer on one process alone: what was written can.
+        is_asked = is_sharded(body) and (run_dir / names.SAMPLES).exists()
+        whole = load_body(prepared, folder, lambda _: None) if is_asked else body
+        sections = finish_samples(run_dir, prepared, whole, judge=judge)
         write_summary(run_dir, _finished(run_dir, prepared, sections, started))
         if with_pages:
             write_pages(run_dir, say)
@@ -176,6 +182,7 @@ def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judg
     from_first(start)
     if step < prepared.plan.max_steps:
         _fit(place, prepared, body, choice.path, console=console, say=say, step=step)
+    weights = whole_weights(body)
     model_dir = run_dir / (names.ADAPTER if config.use_peft else names.MODEL)
     return Run(run_dir, model_dir, from_first(finish))
 
@@ -184,6 +191,9 @@ def _fit(place: Place, prepared: Prepared, body: Any, path: EnginePath, *, conso
     """Trains from `step` to the end. Raises InterruptedRun after a signal, once its checkpoint is published."""
     config, run_dir = prepared.config, place.run_dir
     beside = _beside(prepared, body, path, run_dir=run_dir, is_resumed=place.resume is not None, say=say)
+    if config.sharding == "fsdp":
+        require_packs(path)
+        shard(body, dtype=prepared.precision.dtype)
     log = MetricsLog(run_dir / names.METRICS) if is_first() else None
     if log:
         log.truncate_after(step if place.resume else -1)
@@ -210,7 +220,7 @@ def _fit(place: Place, prepared: Prepared, body: Any, path: EnginePath, *, conso
         costs=prepared.costs(path),
         held_out=prepared.held_out,
         beside=beside,
-        guard=FiniteGuard(_batch_saver(run_dir)),
+        guard=FiniteGuard(batch_saver(run_dir)),
         save=checkpoint_saver(
             run_dir,
             prepared.identity,
@@ -219,7 +229,12 @@ def _fit(place: Place, prepared: Prepared, body: Any, path: EnginePath, *, conso
             say=view.say,
             before=log.sync if log else lambda: None,
         ),
-        callbacks=[signal_callback, RecordingCallback(*([log.append, view.show] if log else [])), *prepared.given.callbacks],
+        callbacks=[
+            signal_callback,
+            RecordingCallback(*([log.append, view.show] if log else [])),
+            HeldOutCallback(run_dir),
+            *prepared.given.callbacks,
+        ],
     )
     if prepared.given.began:
         prepared.given.began(trainer)
@@ -264,18 +279,6 @@ def _stop_if_asked(trainer: PreferenceTrainer, signals: SignalCallback, run_dir:
             signal_number=signals.agreed_stop,
             fix="the same command again goes on from here",
         )
-
-
-def _batch_saver(run_dir: Path) -> Any:
-    """A function that writes the batch of a step that was not finite, and returns where."""
-
-    def save(report: dict[str, Any]) -> str:
-        path = run_dir / f"non-finite-step-{report['step']}.json"
-        if is_first():
-            write_json_atomic(path, report)
-        return str(path)
-
-    return save
 
 
 def _finished(run_dir: Path, prepared: Prepared, sections: dict[str, Any], started: float) -> RunSummary:

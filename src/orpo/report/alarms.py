@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from orpo.report import facts
 from orpo.report.numbers import as_number, count, nats, percent
-from orpo.report.series import curve
+from orpo.report.series import Row, curve
 from orpo.runs.summary import RunData
 
 State = Literal["alarm", "clear", "not measured"]
@@ -16,6 +16,7 @@ State = Literal["alarm", "clear", "not measured"]
 CHOSEN_NEAR_ZERO = -0.3
 REJECTED_FAR_DOWN = -5.0
 NLL_RISE = 0.02
+FEWEST_REPLIES, ENDING_FALL = 4, 0.2
 MAX_REPORTED = 20
 _MUST_BE_FINITE = ("loss", "grad_norm")
 
@@ -32,7 +33,7 @@ class Alarm:
 
 def alarms(run: RunData) -> tuple[Alarm, ...]:
     """Every rule in a fixed order, then whatever the run itself put into summary.json as `alarms`."""
-    rules: tuple[Callable[[RunData], Alarm], ...] = (_collapse, _rising_nll, _accuracy_under_start, _not_finite, _clamped)
+    rules: tuple[Callable[[RunData], Alarm], ...] = (_collapse, _rising_nll, _accuracy_under_start, _endless, _not_finite, _clamped)
     reported = facts.sequence(facts.fact(run, "alarms"))
     more = [f"{len(reported) - MAX_REPORTED} more, in summary.json"] if len(reported) > MAX_REPORTED else []
     return (*(rule(run) for rule in rules), *(_reported(item) for item in (*reported[:MAX_REPORTED], *more)))
@@ -73,6 +74,25 @@ def _accuracy_under_start(run: RunData) -> Alarm:
         return Alarm(name, rule, "not measured", "it takes a start and an end on held-out pairs")
     fired = end.accuracy < start.accuracy
     return Alarm(name, rule, "alarm" if fired else "clear", f"{percent(start.accuracy)} {start.when}, {percent(end.accuracy)} {end.when}")
+
+
+def _endless(run: RunData) -> Alarm:
+    name = "Answers that stop ending"
+    rule = (
+        f"the share of replies that end by themselves, before the limit of tokens, fell by more than {percent(ENDING_FALL)} of all replies "
+        f"(at least {FEWEST_REPLIES}) from before training to after"
+    )
+    ended = [(row["before_ended"], row["after_ended"]) for row in run.samples or () if _is_told(row)]
+    if len(ended) < FEWEST_REPLIES:
+        return Alarm(name, rule, "not measured", f"it takes {FEWEST_REPLIES} prompts with a reply before and after, there are {len(ended)}")
+    before, after = (sum(end) for end in zip(*ended, strict=True))
+    fired = before - after > ENDING_FALL * len(ended)
+    return Alarm(name, rule, "alarm" if fired else "clear", f"{before} of {len(ended)} ended before, {after} after")
+
+
+def _is_told(row: Row) -> bool:
+    """Whether a sample says of both replies if they ended."""
+    return all(isinstance(row.get(key), bool) for key in ("before_ended", "after_ended"))
 
 
 def _not_finite(run: RunData) -> Alarm:

@@ -6,14 +6,19 @@ from collections.abc import Iterator
 
 from orpo.core.intervals import wilson_interval
 from orpo.report import facts, numbers
+from orpo.report.axes import RIGHT
+from orpo.report.beside import RULE
 from orpo.report.chart import SHARES, Chart, Line
+from orpo.report.escape import clipped
 from orpo.report.markup import Html, element
 from orpo.report.numbers import as_number
-from orpo.report.series import Row, curve, evenly, thin
+from orpo.report.series import Curve, Row, curve, evenly, thin
 from orpo.runs.summary import RunData
 
 PER_TOKEN = "nats per token"
 MAX_TABLE_ROWS = 60
+WITH_SFT = 146
+"""Room at the right for labels that begin with SFT."""
 
 COLUMNS = (
     ("loss", "loss"),
@@ -34,9 +39,9 @@ COLUMNS = (
 """Metric key and its name for people, in the order of the table."""
 
 
-def charts(run: RunData) -> tuple[Chart, ...]:
-    """Every chart for which there is at least one value."""
-    made = (_logps(run), _loss(run), _accuracy(run), _log_odds(run), _single(run, "grad_norm"), _single(run, "learning_rate"))
+def charts(run: RunData, *, sft: RunData | None = None) -> tuple[Chart, ...]:
+    """Every chart for which there is at least one value; with the held-out log-probs of the run `sft`, where there is one."""
+    made = (_logps(run, sft), _loss(run), _accuracy(run), _log_odds(run), _single(run, "grad_norm"), _single(run, "learning_rate"))
     return tuple(chart for chart in made if chart is not None)
 
 
@@ -44,15 +49,26 @@ def _line(run: RunData, key: str, name: str, style: str, *, scale: float = 1.0) 
     return Line(name, style, curve(facts.rows(run, "train"), key, scale=scale), curve(facts.rows(run, "eval"), key, scale=scale))
 
 
+def _held_out_line(run: RunData, key: str, name: str) -> Line:
+    """The held-out points alone, as the line of another run."""
+    points = curve(facts.rows(run, "eval"), key)
+    return Line(name, f"other {key.partition('/')[2]}", held_out=Curve(points.raw, points.raw, 1, points.num_not_finite))
+
+
 def _drawable(lines: list[Line]) -> tuple[Line, ...]:
     return tuple(line for line in lines if line.emphasised)
 
 
-def _logps(run: RunData) -> Chart | None:
+def _logps(run: RunData, sft: RunData | None) -> Chart | None:
     keys = ("logps/chosen", "logps/rejected")
     lines = _drawable([_line(run, key, key.partition("/")[2], key.partition("/")[2]) for key in keys])
     note = "Up is likelier. Likelihood training alone lifts both; the odds part holds the rejected answer back."
-    return Chart("logps", "Mean log p of an answer's tokens", keys, PER_TOKEN, lines, note) if lines else None
+    if lines and sft is not None:
+        # Drawn first, so that they lie below.
+        lines = _drawable([_held_out_line(sft, key, f"SFT {key.partition('/')[2]}") for key in keys]) + lines
+        note += f" Grey: the held-out pairs in {clipped(sft.name, 60)}, {RULE}."
+    margin = RIGHT if sft is None else WITH_SFT
+    return Chart("logps", "Mean log p of an answer's tokens", keys, PER_TOKEN, lines, note, margin=margin) if lines else None
 
 
 def _loss(run: RunData) -> Chart | None:

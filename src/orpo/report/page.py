@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from orpo.report import chart, curves, facts, startend, tables
+from orpo.report import chart, curves, facts, margins, startend, tables
 from orpo.report.alarms import Alarm, alarms
+from orpo.report.beside import sft_beside
+from orpo.report.breakdown import breakdown_section
 from orpo.report.escape import clipped
+from orpo.report.evaluations import benchmarks_section, win_rate_section
 from orpo.report.markup import Html, element, join
 from orpo.report.numbers import as_number, count, datum, duration, moment, nats, percent, short
 from orpo.report.samples import samples_section
@@ -21,7 +24,10 @@ NO_HELD_OUT = "No pairs were held out, or none were measured: thick lines, inter
 
 
 def render_report(run_dir: Path) -> str:
-    """The page for `run_dir`. The same files give the same page. UserError when it is no run, StorageError when a file is damaged."""
+    """The page for `run_dir`. The same files, and the same SFT run beside it, give the same page.
+
+    UserError when it is no run, StorageError when a file is damaged.
+    """
     return page(read_run(run_dir))
 
 
@@ -77,8 +83,11 @@ def _sections(run: RunData, found: tuple[Alarm, ...]) -> list[Section]:
     return [
         ("verdict", "Verdict", join([sentences_list(verdict(run, found)), _figures(run)])),
         ("curves", "Curves", _curves(run)),
+        ("pairs", "Whom it tells apart", breakdown_section(run)),
         ("alarms", "Alarms", _alarms(found)),
         ("samples", "Samples", samples_section(run.samples) if run.samples else note("No samples were written.")),
+        ("win-rate", "Win rate", win_rate_section(run)),
+        ("benchmarks", "Benchmarks", benchmarks_section(run)),
         ("data", "Data", tables.data_section(run.data_report) if run.data_report else note("There is no data_report.json.")),
         ("cost", "Cost", tables.cost_section(run)),
         ("config", "Settings", tables.config_section(run.config_text) if run.config_text else note("There is no config.resolved.yaml.")),
@@ -109,10 +118,10 @@ def _tile(name: str, spelled: Callable[[float], str], start_and_end: Sequence[fl
 
 
 def _curves(run: RunData) -> Html:
-    made = curves.charts(run)
+    made = curves.charts(run, sft=sft_beside(run))
     drawn = [chart.figure(one) for one in made]
-    start_end = startend.figure(run)
-    figures = [*drawn[:3], *([start_end] if start_end else []), *drawn[3:]]
+    more = [one for one in (startend.figure(run), margins.figure(run)) if one is not None]
+    figures = [*drawn[:3], *more, *drawn[3:]]
     notes = [chart.reading_note(made) if made else "No step was logged."] + ([] if any(facts.held_out(run)) else [NO_HELD_OUT])
     return join([*(note(text) for text in notes), element("div", *figures, class_="figures"), curves.numbers_table(run)])
 

@@ -59,26 +59,26 @@ def data_section(report: Mapping[str, Any]) -> Html:
 
 
 _OVERLAP = ("held_out_prompts_also_trained_on", "held_out_prompts_nearly_trained_on")
-_DONE = {"dropped": "dropped and counted", "warnings": "kept, with a warning"}
-_SEVERITIES = {"dropped": "dropped", "warnings": "warning"}
+_DONE = {"dropped": "dropped and counted", "warning": "kept, with a warning"}
 
 
 def _problems(report: Mapping[str, Any]) -> Html:
-    """Rows dropped or warned about, by kind; what each kind does to training and what to do, where the report says it."""
-    advice = {
-        (finding.get("severity"), finding.get("kind")): finding for finding in map(facts.mapping, facts.sequence(report.get("findings")))
-    }
+    """Rows dropped or warned about, by kind, with what each kind does to training and what to do."""
     rows: list[tuple[Child, ...]] = []
-    for severity, done in _DONE.items():
-        for kind, num in facts.mapping(report.get(severity)).items():
-            finding = advice.get((_SEVERITIES[severity], kind), {})
-            said = (clipped(str(finding.get(key, "")), MAX_CELL) for key in ("effect", "fix"))
-            rows.append((clipped(str(kind), 80), done, json_cell(num), *said))
+    for finding in map(facts.mapping, facts.sequence(report.get("findings")) or _counts(report)):
+        severity = str(finding.get("severity", ""))
+        texts = [clipped(str(finding.get(key, "")), MAX_CELL) for key in ("kind", "effect", "fix")]
+        rows.append((texts[0], _DONE.get(severity, clipped(severity, 80)), json_cell(finding.get("num")), *texts[1:]))
     if not rows:
         return element("p", "No row was dropped or warned about.", class_="note")
     heads = ("kind", "what was done", "rows", "what it does to training", "what to do")
-    width = len(heads) if advice else 3
-    return join([table(heads[:width], (row[:width] for row in rows[:MAX_ENTRIES]), name="Problems by kind"), _more(len(rows), "kinds")])
+    return join([table(heads, rows[:MAX_ENTRIES], name="Problems by kind"), _more(len(rows), "kinds")])
+
+
+def _counts(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The findings of a report that has none: one of an earlier version, with counts alone."""
+    kinds = {"dropped": report.get("dropped"), "warning": report.get("warnings")}
+    return [{"kind": kind, "severity": name, "num": num} for name, part in kinds.items() for kind, num in facts.mapping(part).items()]
 
 
 _REPEATS = {
@@ -161,7 +161,8 @@ _COUNTED = {
 
 def cost_section(run: RunData) -> Html:
     """What the run took, as far as it was measured."""
-    summary, entries = run.summary, []
+    summary = run.summary
+    entries: list[tuple[Child, Child]] = []
     if summary is not None:
         entries += [
             ("time, all sessions", datum(summary.seconds, duration(summary.seconds))),
@@ -172,21 +173,37 @@ def cost_section(run: RunData) -> Html:
         value = as_number(last.get(key))
         if value is not None:
             entries.append((name, datum(value, count(value))))
-    training = facts.number(run, "training_seconds")
-    if training is not None:
-        entries.append(("time of the training steps", datum(training, duration(training))))
+    stages = (
+        ("time of the training steps", facts.number(run, "training_seconds")),
+        ("time of the evaluations", as_number(last.get("evaluation_seconds"))),
+        ("time to make the reference", facts.number(run, "reference_seconds") or None),
+    )
+    entries += [(name, datum(seconds, duration(seconds))) for name, seconds in stages if seconds is not None]
     for key, name, unit in _MEASURED:
         value = facts.number(run, key)
         if value is not None:
             entries.append((name, join([datum(value, short(value)), f"\u202f{unit}" if unit else None])))
+    padding = _PADDING.get(facts.text(run, "engine") or "")
+    entries += [("padding", padding)] if padding else []
     trainable, total = facts.number(run, "trainable_parameters"), facts.number(run, "parameters")
     if trainable is not None and total:
         entries.append(("trained share", datum(trainable / total, percent(trainable / total))))
     return pairs_list(entries) if entries else element("p", "Nothing was measured.", class_="note")
 
 
+_PADDING: dict[str, Child] = {
+    "shared": join([datum(0.0, "none"), ": rows are packed"]),
+    "packed": join([datum(0.0, "none"), ": rows are packed, prompts twice"]),
+    "padded": "not measured: rows of like length are filled up",
+    "plain": join([datum(0.0, "none"), ": one row at a time"]),
+}
+"""What the engine's way of laying out rows means for padding."""
+
 _MEASURED = (
-    ("tokens_per_second", "speed", "tokens/s"),
+    ("tokens_per_second", "speed, without padding", "tokens/s"),
+    ("policy_forwards", "forward passes of the policy over the data of a step", ""),
+    ("reference_forwards", "forward passes of a reference", ""),
+    ("models_in_memory", "models in memory", ""),
     ("peak_memory_gib", "peak memory", "GiB"),
     ("parameters", "parameters", ""),
     ("trainable_parameters", "trained parameters", ""),

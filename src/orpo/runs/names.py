@@ -13,6 +13,7 @@ CONFIG = "config.resolved.yaml"
 METRICS = "metrics.jsonl"
 DATA_REPORT = "data_report.json"
 SAMPLES = "samples.jsonl"
+HELD_OUT = "held_out.jsonl"
 ENVIRONMENT = "env.json"
 SUMMARY = "summary.json"
 CARD = "README.md"
@@ -20,13 +21,14 @@ REPORT = "report.html"
 COMPARISON = "compare.json"
 COMPARISON_PAGE = "comparison.html"
 SIDE_BY_SIDE_PAGE = "side-by-side.html"
+EVALUATIONS = "evaluations"
 MODEL = "model"
 ADAPTER = "adapter"
 MANIFEST = "manifest.json"
 LOCK = ".lock"
 RUN_ID = ".run-id"
 
-WRITTEN_UNDER_LOCK = (CONFIG, METRICS, DATA_REPORT, SAMPLES, ENVIRONMENT, SUMMARY, RUN_ID)
+WRITTEN_UNDER_LOCK = (CONFIG, METRICS, DATA_REPORT, SAMPLES, HELD_OUT, ENVIRONMENT, SUMMARY, RUN_ID)
 """Files that only the holder of the RunLock writes. A report or a card may be written beside a running training."""
 
 STAGING_PREFIX = ".staging-"

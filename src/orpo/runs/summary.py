@@ -9,9 +9,10 @@ from typing import Any, Literal, TypeVar, get_args
 
 from orpo.errors import StorageError, UserError
 from orpo.runs.atomic import write_json_atomic
+from orpo.runs.evaluations import Evaluation, read_evaluations
 from orpo.runs.jsontext import read_strictly
 from orpo.runs.metrics import Row, read_metrics
-from orpo.runs.names import CARD, CONFIG, DATA_REPORT, ENVIRONMENT, METRICS, SAMPLES, SUMMARY
+from orpo.runs.names import CARD, CONFIG, DATA_REPORT, ENVIRONMENT, HELD_OUT, METRICS, SAMPLES, SUMMARY
 from orpo.runs.storage import storage_errors
 
 Status = Literal["running", "done", "failed", "interrupted"]
@@ -52,6 +53,8 @@ class RunData:
     environment: Mapping[str, Any] | None
     summary: RunSummary | None
     card_text: str | None
+    evaluations: tuple[Evaluation, ...] = ()
+    held_out: tuple[Row, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -90,6 +93,8 @@ def read_run(run_dir: Path) -> RunData:
         environment=_if_there(run_dir / ENVIRONMENT, _read_object),
         summary=_if_there(run_dir / SUMMARY, lambda path: read_summary(path.parent)),
         card_text=_if_there(run_dir / CARD, _read_text),
+        evaluations=read_evaluations(run_dir),
+        held_out=_if_there(run_dir / HELD_OUT, lambda path: tuple(read_metrics(path))),
     )
     # A README alone is in any folder.
     if all(part is None for part in (run.config_text, run.metrics, run.data_report, run.environment, run.summary)):

@@ -87,6 +87,8 @@ def training_arguments(
         eval_on_start=has_held_out and not is_resumed,
         save_strategy="steps",
         save_steps=config.save_steps or NEVER,
+        # The Trainer refuses to save the optimizer of a divided model, which it does not know how to. It is saved by us.
+        save_only_model=config.sharding != "none",
         bf16=precision.dtype == torch.bfloat16,
         use_cpu=not torch.cuda.is_available(),
         seed=config.seed,

@@ -18,6 +18,7 @@ from orpo.core.tokens import Examples, TokenizedExample
 from orpo.engine.batching import in_order
 from orpo.engine.views import Logps, completion_starts, viewed
 from orpo.objectives.kto import baseline_of, mismatched_log_ratio
+from orpo.training.ranks import in_step
 from orpo.training.references import References, Totals
 
 Objective = Callable[..., Loss]
@@ -84,7 +85,7 @@ def measured_baseline(
     """
     sums: list[Tensor] = []
     num = cursor = 0
-    for batch in in_order((store[position] for position in positions), tokens_at_once):
+    for batch in in_step(in_order((store[position] for position in positions), tokens_at_once)):
         places = positions[cursor : cursor + len(batch)]
         cursor += len(batch)
         totals = [CompletionLogps(total, torch.ones_like(total)) for total in (policy(batch, places), reference(batch, places))]

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from orpo.engine.sharded import is_sharded
 from orpo.errors import ConfigError, NotFiniteError
 from orpo.runs.checkpoints import begin_staging, discard_staging, publish_staging
 from orpo.runs.manifest import BaseModel, CheckpointFacts
 from orpo.runs.rotation import rotate
 from orpo.runs.storage import storage_errors
 from orpo.training.environment import library_version
+from orpo.training.models import located
 from orpo.training.ranks import all_or_none, from_first
+from orpo.training.sharded_state import Weights, whole_optimizer_state, whole_weights
 
 if TYPE_CHECKING:
     from orpo.training.config import TrainConfig
@@ -39,6 +42,8 @@ FREE_FIELDS = frozenset(
         "reference_cache",
         "tokens_per_micro_batch",  # a step is the same however it is cut
         "gradient_checkpointing",
+        "num_processes",  # world_size stands for it
+        "sharding",  # a checkpoint holds whole weights and moments, however they were divided
         "num_samples",
         "max_new_tokens",
         "max_bad_rows",
@@ -87,7 +92,7 @@ def run_identity(config: TrainConfig, *, resolved: Mapping[str, Any], data: Mapp
 
 def base_model_facts(model: str) -> BaseModel:
     """Id, commit and sha256 over the safetensors files (names and contents) of a folder, or of a Hub model, fetched first."""
-    folder, revision = Path(model).expanduser(), None
+    folder, revision = Path(located(model)), None
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 
@@ -136,8 +141,10 @@ def checkpoint_saver(
 
         staging = from_first(begin)
         try:
-            with all_or_none(), storage_errors(staging, f"writing checkpoint-{step}", need_bytes=expected_size(trainer)):
-                _write_files(trainer, staging, tokenizer)
+            for write in (_write_weights, _write_state):
+                # One after the other: a process that could not write must not be missed by others that gather what is divided.
+                with all_or_none(), storage_errors(staging, f"writing checkpoint-{step}", need_bytes=expected_size(trainer)):
+                    write(trainer, staging, tokenizer)
             return from_first(publish)
         except Exception:
             if is_first:
@@ -147,20 +154,33 @@ def checkpoint_saver(
     return save
 
 
-def _write_files(trainer: PreferenceTrainer, staging: Path, tokenizer: Any) -> None:
-    """Weights, tokenizer, optimizer, scheduler, RNG and state, under the names that transformers gives them. No pickle of arguments."""
+def _write_weights(trainer: PreferenceTrainer, staging: Path, tokenizer: Any) -> None:
+    """Weights and tokenizer, under the names that transformers gives them."""
+    weights = whole_weights(trainer.model.body)
     if trainer.args.process_index == 0:
-        save_body(trainer.model.body, tokenizer, staging)
-        trainer.state.save_to_json(str(staging / "trainer_state.json"))
-    trainer._save_optimizer_and_scheduler(str(staging))
+        save_body(trainer.model.body, tokenizer, staging, weights=weights)
+
+
+def _write_state(trainer: PreferenceTrainer, staging: Path, _: Any) -> None:
+    """Optimizer, scheduler, RNG and state, under the names that transformers gives them. No pickle of arguments."""
+    if is_sharded(trainer.model.body):
+        state = whole_optimizer_state(trainer.optimizer)
+        if trainer.args.process_index == 0:
+            torch.save(state, staging / "optimizer.pt")
+            torch.save(trainer.lr_scheduler.state_dict(), staging / "scheduler.pt")
+    else:
+        trainer._save_optimizer_and_scheduler(str(staging))
     trainer._save_rng_state(str(staging))
+    if trainer.args.process_index == 0:
+        trainer.state.save_to_json(str(staging / "trainer_state.json"))
 
 
-def save_body(body: Any, tokenizer: Any, folder: Path) -> None:
-    """Nothing; `folder` holds the model (or the adapter alone) as safetensors, and the tokenizer."""
+def save_body(body: Any, tokenizer: Any, folder: Path, *, weights: Weights | None = None) -> None:
+    """Nothing; `folder` holds the model (or the adapter alone) as safetensors, and the tokenizer. `weights` are those of a divided body."""
     is_adapter = hasattr(body, "peft_config")
     # The trained rows of new tokens are in the adapter; the base's own embeddings need no second copy.
-    body.save_pretrained(folder, **({"save_embedding_layers": False} if is_adapter else {}))
+    options: dict[str, Any] = {"save_embedding_layers": False} if is_adapter else {}
+    body.save_pretrained(folder, **options, **({} if weights is None else {"state_dict": weights}))
     if is_adapter and hasattr(body.get_base_model(), "generation_config"):
         body.get_base_model().generation_config.save_pretrained(folder)  # where replies end
     tokenizer.save_pretrained(folder)
@@ -178,9 +198,15 @@ def expected_size(trainer: PreferenceTrainer) -> int:
 def refuse_non_finite(trainer: PreferenceTrainer) -> None:
     """Raises NotFiniteError when a trained parameter is not finite: such a checkpoint is never published."""
     for name, parameter in trainer.model.named_parameters():
-        if parameter.requires_grad and not torch.isfinite(parameter).all():
+        if parameter.requires_grad and not _is_finite(parameter):
             raise NotFiniteError(
                 f"the weights of {name.removeprefix('body.')} are not finite after step {trainer.state.global_step}",
                 doing="saving a checkpoint; nothing was published, earlier checkpoints are intact",
                 fix="lower learning_rate, or set dtype: float32, and run again: it resumes from the last good checkpoint",
             )
+
+
+def _is_finite(parameter: torch.Tensor) -> bool:
+    """Whether all of it is, on every process alike."""
+    finite: Any = torch.isfinite(parameter.detach()).all()
+    return bool(finite.full_tensor() if hasattr(finite, "full_tensor") else finite)

@@ -34,6 +34,7 @@ POLYNOMIAL_END = 1e-7
 
 LORA_SETTINGS = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
 ADAM_SETTINGS = ("adam_beta1", "adam_beta2")
+SHARDED_OPTIMIZERS = ("adamw_torch_fused", "adamw_torch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +145,10 @@ def _contradiction(first: str, second: str, problem: str, places: Places, *, fix
 
 def _source(config: TrainConfig, places: Places) -> Iterator[str]:
     if not config.model:
-        raise ConfigError("no model is given", expected="a folder or a Hub id", fix="add --model MODEL, or model: MODEL to the file")
+        expected = "a folder, a Hub id such as Qwen/Qwen3-0.6B-Base, or builtin (1.4 M parameters, to try things out)"
+        raise ConfigError("no model is given", expected=expected, fix="add --model MODEL, or model: MODEL to a settings file")
     if not config.data:
-        raise ConfigError("no data are given", expected="preference pairs", fix="add --data FILE, or data: FILE to the file")
+        raise ConfigError("no data are given", expected="preference pairs", fix="add --data FILE, or data: FILE to a settings file")
     if config.eval_data and config.holdout:
         problem = "both say which pairs are held out"
         raise _contradiction("holdout", "eval_data", problem, places, fix="remove one of the two")
@@ -244,6 +246,21 @@ def _four_bit(config: TrainConfig, places: Places) -> Iterator[str]:
     yield from ()
 
 
+def _processes(config: TrainConfig, places: Places) -> Iterator[str]:
+    if config.sharding == "none":
+        return
+    problem, name, fix = "", "", "set sharding: none"
+    if config.num_processes == 1:
+        problem, name, fix = "one process has none to divide weights with", "num_processes", "remove one of the two"
+    elif config.load_in_4bit:
+        problem, name = "weights in 4 bits are not divided", "load_in_4bit"
+    elif config.optim not in SHARDED_OPTIMIZERS:
+        problem, name, fix = f"the state of {config.optim} is not divided", "optim", f"use {' or '.join(SHARDED_OPTIMIZERS)}"
+    if problem:
+        raise _contradiction("sharding", name, problem, places, fix=fix)
+    yield from ()
+
+
 def _watching(config: TrainConfig, places: Places) -> Iterator[str]:
     if config.eval_steps and not (config.eval_data or config.holdout):
         raise ConfigError(
@@ -275,4 +292,5 @@ def _near(name: str) -> str:
     return f"did you mean {near[0]}?" if near else "remove report_to; metrics.jsonl and the report are always written"
 
 
-CHECKS: tuple[Callable[[TrainConfig, Places], Iterator[str]], ...] = (_source, _loss, _length, _optimizer, _lora, _four_bit, _watching)
+Check = Callable[[TrainConfig, Places], Iterator[str]]
+CHECKS: tuple[Check, ...] = (_source, _loss, _length, _optimizer, _lora, _four_bit, _processes, _watching)

@@ -151,7 +151,7 @@ _PUSH = "training never pushes: nothing leaves this machine"
 _SECRET = "secrets do not belong in a configuration: set HF_TOKEN or the tracker's own variable in the environment, and change this one"
 _LOSS = "the loss is the published one; its options are those of the objective"
 _REFERENCE = "the reference is the model as it was before training; reference: adapter, copy or precomputed says how it is read"
-_PROCESSES = "training on several processes by a sharding library is not offered"
+_PROCESSES = "the settings of a sharding library are not read: sharding: fsdp divides weights (FSDP2 of torch); DeepSpeed is not offered"
 _EPOCHS = "intervals are counted in steps: use save_steps, eval_steps and logging_steps"
 _INITIAL = "the model is trained as it is"
 _OPTIMIZER = "the optimizers offered have no further settings"
@@ -187,6 +187,7 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("use_dora", "use_rslora", "pissa_init", "modules_to_save", "lora_modules_to_save", "additional_target"), _ADAPTER),
     **dict.fromkeys(("lora_target_parameters", "lora_task_type"), _ADAPTER),
     **dict.fromkeys(("freeze_trainable_layers", "unfrozen_parameters", "resize_vocab", "new_special_tokens"), _INITIAL),
+    "device": "a run takes the GPU that is there; CUDA_VISIBLE_DEVICES=1 chooses one, an empty CUDA_VISIBLE_DEVICES hides all",
     "early_stopping_patience": "a run has a fixed length: use max_steps or num_train_epochs",
     "data_seed": "one seed draws the order of pairs, dropout and samples: use seed",
     "is_encoder_decoder": "decoder-only language models are trained",
@@ -205,7 +206,6 @@ REFUSED: Mapping[str, str] = {
 
 LATER: Mapping[str, str] = {
     "load_in_8bit": "8-bit weights are planned; load_in_4bit holds them in 4 bits, use_peft alone in bfloat16",
-    "num_processes": "launching several processes is planned",
 }
 """Names that are already given to a setting that comes later."""
 
@@ -217,7 +217,6 @@ AT_REST: Mapping[str, tuple[object, ...]] = {
     "hub_strategy": ("every_save",),
     "lora_task_type": ("CAUSAL_LM",),
     "model_revision": ("main",),
-    "num_processes": (1,),
     "train_sampling_strategy": ("random",),
 }
 """Values that ask for what happens anyway, beside those that switch a setting off."""

@@ -74,7 +74,7 @@ class TrainConfig:
     recipe: str | None = _set(
         None, "Settings to start from; a file and flags win over them. orpo init --recipe writes one out.", "choice", DATA, choices=RECIPES
     )
-    model: str = _set("", "A folder that AutoModelForCausalLM.from_pretrained reads, or a Hub id.", "text", DATA)
+    model: str = _set("", "A folder that AutoModelForCausalLM.from_pretrained reads, a Hub id, or builtin.", "text", DATA)
     data: tuple[str, ...] = _set((), "Preference pairs: files, folders, or Hub ids (org/name@revision:split).", "paths", DATA)
     eval_data: tuple[str, ...] = _set((), "Held-out pairs, never trained on.", "paths", DATA)
     holdout: int | float = _set(
@@ -140,6 +140,21 @@ class TrainConfig:
     )
     gradient_checkpointing: str = _set(
         "auto", "Recompute activations to save memory; auto when they would not fit.", "choice", MEMORY, choices=("auto", "on", "off")
+    )
+
+    num_processes: int | str = _set(
+        "auto",
+        "Processes on this machine, started by the command itself; auto is one for each GPU. Changes speed, not the result.",
+        "int or auto",
+        MEMORY,
+        least=1,
+    )
+    sharding: str = _set(
+        "none",
+        "What processes divide among them: none (each holds all), or fsdp (weights, gradients and optimizer state; FSDP2).",
+        "choice",
+        MEMORY,
+        choices=("none", "fsdp"),
     )
 
     use_peft: bool = _set(False, "Train LoRA adapters and leave the model's weights frozen.", "bool", LORA)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orpo.objectives.catalogue import OBJECTIVES
-from orpo.training.config_elsewhere import LATER
+from orpo.training.config_elsewhere import LATER, REFUSED
 from orpo.training.config_fields import DEFAULTS, FIELDS, LOSS, About, option_about
 
 _TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "count or share": float}
@@ -91,12 +91,12 @@ def _by_value(of: dict[str, str]) -> dict[str, list[str]]:
     return values
 
 
-_HIDDEN: dict[str, type] = {"load_in_8bit": bool, "num_processes": int}
+_HIDDEN: dict[str, type] = {"load_in_8bit": bool, "device": str}
 
 
 def _hidden_flags() -> list[Flag]:
-    """Flags of settings that come later: given, they are answered by name instead of 'no such option'."""
+    """Flags of settings that come later or are decided by the run: given, they are answered by name instead of 'no such option'."""
     return [
-        Flag(f"--{name.replace('_', '-')}", name, kind, None, "", LATER[name], (), "Later", is_hidden=True)
+        Flag(f"--{name.replace('_', '-')}", name, kind, None, "", {**REFUSED, **LATER}[name], (), "Later", is_hidden=True)
         for name, kind in _HIDDEN.items()
     ]

@@ -12,14 +12,18 @@ from typing import Any
 from orpo.runs import names
 from orpo.runs.storage import ensure_free_space, fsync_directory, storage_errors
 from orpo.training.checkpointing import save_body
+from orpo.training.sharded_state import Weights
 
 
-def export_model(run_dir: Path, body: Any, tokenizer: Any) -> Path:
-    """`model/`, or `adapter/` for LoRA, in `run_dir`. An earlier one is replaced only once the new one is complete and synced."""
+def export_model(run_dir: Path, body: Any, tokenizer: Any, *, weights: Weights | None = None) -> Path:
+    """`model/`, or `adapter/` for LoRA, in `run_dir`. An earlier one is replaced only once the new one is complete and synced.
+
+    `weights` are those of a divided body, gathered before.
+    """
     target = run_dir / (names.ADAPTER if hasattr(body, "peft_config") else names.MODEL)
     need = sum(p.numel() * p.element_size() for p in body.parameters() if p.requires_grad or not hasattr(body, "peft_config"))
     with whole_folder(target, need_bytes=need) as staging:
-        save_body(body, tokenizer, staging)
+        save_body(body, tokenizer, staging, weights=weights)
     return target
 
 

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 import transformers
 
+from orpo.data.hub_reach import hub_in_reach
+from orpo.data.world.model import BUILTIN, builtin_model_path
 from orpo.errors import ConfigError
 from orpo.training.four_bit import is_installed, nf4, steadied
+from orpo.training.unloadable import missing_folder, unloadable
 
 if TYPE_CHECKING:
     from orpo.training.config import TrainConfig
@@ -34,12 +37,12 @@ class ModelShape:
 
 def load_tokenizer(model: str) -> Any:
     """The tokenizer of `model`, from a folder or the Hub. Raises ConfigError where there is none."""
-    return _from_pretrained(model, "tokenizer", lambda: transformers.AutoTokenizer.from_pretrained(located(model), trust_remote_code=False))
+    return _from_pretrained(model, "tokenizer", lambda: transformers.AutoTokenizer.from_pretrained(located(model), **_safely(model)))
 
 
 def load_architecture(model: str) -> Any:
     """The config of `model`, from a folder or the Hub. Raises ConfigError where there is none."""
-    return _from_pretrained(model, "config", lambda: transformers.AutoConfig.from_pretrained(located(model), trust_remote_code=False))
+    return _from_pretrained(model, "config", lambda: transformers.AutoConfig.from_pretrained(located(model), **_safely(model)))
 
 
 def load_shape(model: str) -> ModelShape:
@@ -126,12 +129,12 @@ def load_scorer(folder: str, *, dtype: torch.dtype, load_in_4bit: bool = False) 
 def _loaded(kind: Any, folder: str, dtype: torch.dtype, load_in_4bit: bool, **more: Any) -> Any:
     def load() -> Any:
         source = located(folder)
-        held = quantised(transformers.AutoConfig.from_pretrained(source, trust_remote_code=False))
+        held = quantised(transformers.AutoConfig.from_pretrained(source, **_safely(folder)))
         if (load_in_4bit or held == FOUR_BIT) and not is_installed():
             raise ConfigError(f"weights of {folder} in 4 bits need bitsandbytes, which is not installed", fix="pip install 'orpo[qlora]'")
         if load_in_4bit and not held:
             more["quantization_config"] = nf4(dtype)
-        body = kind.from_pretrained(source, dtype=dtype, trust_remote_code=False, use_safetensors=True, **more)
+        body = kind.from_pretrained(source, dtype=dtype, use_safetensors=True, **_safely(folder), **more)
         return steadied(body, dtype)
 
     return _from_pretrained(folder, "weights", load)
@@ -149,16 +152,21 @@ def pads_with(model: Any, tokenizer: Any) -> None:
 
 
 def located(model: str) -> str:
-    """A folder as an absolute path, so that an adapter finds its base from anywhere; a Hub id as it is."""
+    """A folder as an absolute path, so that an adapter finds its base from anywhere; that of `builtin`; a Hub id as it is."""
     path = Path(model).expanduser()
-    return str(path.resolve()) if path.is_dir() else model
+    return str(path.resolve()) if path.is_dir() else str(builtin_model_path()) if model == BUILTIN else model
+
+
+def _safely(model: str) -> dict[str, bool]:
+    """What every `from_pretrained` is told: no code of the repository, and no network where there is none: the cache answers at once."""
+    return {"trust_remote_code": False, "local_files_only": not Path(located(model)).is_dir() and not hub_in_reach()}
 
 
 def _from_pretrained(model: str, what: str, load: Callable[[], T]) -> T:
     path = Path(model).expanduser()
     if not path.exists() and path.parent.is_dir() and path.parent != Path():
         # `runs/dmeo-1` has the form of a Hub id, but the folder before the name says that a local one was meant.
-        raise ConfigError(f"the folder {model} does not exist", doing=f"loading the {what} of {model}", fix=_what_to_do(model))
+        raise missing_folder(model, what)
     try:
         return load()
     except (OSError, ValueError, KeyError) as error:
@@ -167,30 +175,7 @@ def _from_pretrained(model: str, what: str, load: Callable[[], T]) -> T:
                 f"{model} needs code of its own from its repository, and orpo never runs such code",
                 fix="use a model that transformers itself implements",
             ) from error
-        raise ConfigError(_why_not(model, what, error), doing=f"loading the {what} of {model}", fix=_what_to_do(model)) from error
-
-
-def _why_not(model: str, what: str, error: Exception) -> str:
-    path = Path(model)
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if path.is_dir():
-        return f"the folder {model} holds no {what} that transformers can read: {first_line}"
-    if path.exists():
-        return f"--model {model} is a file; a folder with config.json, tokenizer and safetensors is expected"
-    if model.startswith((".", "/", "~")) or model.count("/") != 1:
-        return f"the folder {model} does not exist"
-    return f"{model} is no folder here, and it could not be fetched from the Hub: {first_line}"
-
-
-def _what_to_do(model: str) -> str:
-    path = Path(model).expanduser()
-    siblings = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, siblings, n=3)
-    if near and not path.exists():
-        return "did you mean " + " or ".join(str(path.parent / name) for name in near) + "?"
-    if path.is_dir():
-        return "give a folder that AutoModelForCausalLM.from_pretrained reads (config.json, tokenizer.json, model.safetensors)"
-    return "check the name and the network, or give a local folder; a gated model needs `hf auth login`"
+        raise unloadable(model, what, error) from error
 
 
 def check_lora_targets(model: str, targets: str | Sequence[str], *, architecture: Any = None) -> None:

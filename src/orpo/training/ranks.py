@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from typing import TypeVar
 
-from orpo.errors import StorageError
+from orpo.errors import ConfigError, StorageError
 
 T = TypeVar("T")
+
+PATIENCE = timedelta(hours=12)
+"""How long a process waits for the others. The first may answer prompts or write a model meanwhile; one that has died is noticed by what
+started it, which ends the others."""
 
 
 def is_first() -> bool:
@@ -17,13 +22,55 @@ def is_first() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def world_size() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def planned_ranks(num_processes: int | str) -> int:
+    """How many processes a run with this setting has on this machine: those that were started, or those that will be."""
+    if "WORLD_SIZE" in os.environ:
+        return world_size()
+    import torch
+
+    return max(1, torch.cuda.device_count()) if num_processes == "auto" else int(num_processes)
+
+
+def require_ranks(num_processes: int | str, sharding: str) -> None:
+    """Nothing; raises ConfigError where the settings ask for other processes than there are."""
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", str(world_size())))
+    if num_processes not in ("auto", here):
+        started = f"{here} were started by what set WORLD_SIZE" if "WORLD_SIZE" in os.environ else "this one was started alone"
+        raise ConfigError(
+            f"num_processes is {num_processes}, but {started}",
+            expected="processes that `orpo train` or `orpo.train` starts, or a launcher, not both",
+            fix="remove num_processes",
+        )
+    if sharding != "none" and world_size() == 1:
+        raise ConfigError(
+            f"sharding is {sharding}, but there is one process, which has none to divide weights with",
+            expected="two processes or more",
+            fix="set num_processes, or sharding: none",
+        )
+
+
 def start_ranks() -> None:
-    """Nothing; the process group stands when a launcher started several processes (WORLD_SIZE > 1), and nothing happened otherwise."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    """Nothing; the process group stands when several processes were started (WORLD_SIZE > 1), and nothing happened otherwise.
+
+    Raises ConfigError where accelerate was told to divide the model by itself: two would do it.
+    """
+    for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
+        if os.environ.get(name, "").lower() in ("1", "true"):
+            raise ConfigError(
+                f"{name} is set: the configuration of accelerate divides the model",
+                expected="processes alone from accelerate; what they divide is a setting of this command",
+                fix="set distributed_type: MULTI_GPU there, and sharding: fsdp here",
+            )
+    if world_size() > 1:
         import torch
         from accelerate import PartialState
 
-        PartialState(cpu=not torch.cuda.is_available())
+        PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
 
 
 def end_ranks() -> None:
@@ -51,6 +98,29 @@ def from_first(make: Callable[[], T]) -> T:
     if isinstance(box[0], BaseException):
         raise box[0]
     return box[0]  # type: ignore[return-value]
+
+
+def in_step(batches: Iterable[list[T]]) -> list[list[T]]:
+    """`batches`, and as many empty ones as it takes until every process has the same number: each runs the model as often as the others."""
+    import torch
+
+    mine = list(batches)
+    if not torch.distributed.is_initialized():
+        return mine
+    nums: list[int] = [0] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(nums, len(mine))
+    return mine + [[] for _ in range(max(nums) - len(mine))]
+
+
+def gathered(mine: Sequence[T]) -> list[T]:
+    """The items of all ranks, in the order of the ranks, on every rank."""
+    import torch
+
+    if not torch.distributed.is_initialized():
+        return list(mine)
+    parts: list[Sequence[T]] = [()] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, mine)
+    return [item for part in parts for item in part]
 
 
 @contextmanager

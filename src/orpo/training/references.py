@@ -17,6 +17,7 @@ from orpo.core.tokens import TokenizedExample
 from orpo.engine.model import LogpsModel
 from orpo.engine.packed import CHUNK_BYTES
 from orpo.engine.paths import Path
+from orpo.engine.sharded import is_sharded
 
 Totals = Callable[[Sequence[TokenizedExample], Sequence[int]], Tensor]
 """(examples, their positions in their store) -> summed log-probs of all their completions in order, fp64 [N], on the model's device."""
@@ -63,7 +64,11 @@ def adapters_off(body: Any) -> Iterator[None]:
 
     PEFT's own context manager looks through all modules for their state first, which costs more than a small step.
     """
+    trained = [parameter for parameter in body.parameters() if parameter.requires_grad] if is_sharded(body) else []
     body.base_model.disable_adapter_layers()
+    for parameter in trained:
+        # PEFT says of adapters that are off that they are not trained; FSDP2 keeps what it finds when it first gathers a layer.
+        parameter.requires_grad_(True)
     try:
         yield
     finally:

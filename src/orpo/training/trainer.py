@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,14 @@ import orpo.training.four_bit  # noqa: F401  # the Trainer imports bitsandbytes;
 from orpo.core.loss import Metric, denominator, step_loss
 from orpo.core.tokens import UNITS, Examples, TokenizedExample, add_counts, unit_counts
 from orpo.engine.batching import heaviest_cut, in_order, micro_batches, pairs_before, step_pairs, steps_per_epoch
+from orpo.engine.sharded import is_sharded
 from orpo.engine.views import Logps
-from orpo.training.beside import Beside, LossOf, Objective, loss_beside, measured_baseline
+from orpo.training.beside import Beside, LossOf, MismatchedPairs, Objective, loss_beside, measured_baseline
 from orpo.training.guards import FiniteGuard
 from orpo.training.mismatched import first_visit
+from orpo.training.ranks import in_step
+from orpo.training.references import Totals
+from orpo.training.sharded_state import load_divided
 
 ENOUGH = 0.9
 """A step with this share of the largest micro-batch's tokens shows by itself whether the run fits."""
@@ -143,8 +146,7 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         self.progress.num_pairs += len(examples)
         self.progress.num_tokens += sum(example.num_tokens for example in examples)
         self.guard.end(total)
-        step_total: Tensor = total * self.args.world_size
-        return step_total
+        return torch.mul(total, self.args.world_size)
 
     def _loss_of(self, examples: list[TokenizedExample], positions: Sequence[int], baseline: Tensor | None) -> LossOf:
         """The loss of a micro-batch of training examples as a function of the policy's log-probs."""
@@ -158,14 +160,7 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         if mismatched is None or references is None:
             return None
         first, last = (first_visit(s, len(self.store), self.settings.pairs_per_step) for s in (step, step + 1))
-        return measured_baseline(
-            mismatched.train,
-            range(first + self.args.process_index, last, self.args.world_size),
-            policy=mismatched.policy,
-            reference=references.mismatched,
-            tokens_at_once=self.settings.tokens_per_micro_batch,
-            over_ranks=self._summed,
-        )
+        return self._measured(mismatched, mismatched.train, range(first, last), references.mismatched)
 
     def _held_out_baseline(self) -> Tensor | None:
         """z0 of all held-out examples, the same on all ranks; None for an objective without one."""
@@ -173,11 +168,15 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         if mismatched is None or references is None:
             return None
         assert mismatched.held_out is not None, "nothing is held out"
+        return self._measured(mismatched, mismatched.held_out, range(len(mismatched.held_out)), references.held_out_mismatched)
+
+    def _measured(self, mismatched: MismatchedPairs, store: Examples, positions: range, reference: Totals) -> Tensor:
+        """z0 of the pairs at `positions` of `store`, each measured by one of the ranks."""
         return measured_baseline(
-            mismatched.held_out,
-            range(self.args.process_index, len(mismatched.held_out), self.args.world_size),
+            store,
+            positions[self.args.process_index :: self.args.world_size],
             policy=mismatched.policy,
-            reference=references.held_out_mismatched,
+            reference=reference,
             tokens_at_once=self.settings.tokens_per_micro_batch,
             over_ranks=self._summed,
         )
@@ -220,6 +219,7 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """The gradient norm, as the parent gives it; when it or the loss is not finite, the step changes nothing."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         if self.guard.must_skip(norm):
             # With no gradients AdamW skips every parameter: no weight decay, no moment update.
             model.zero_grad(set_to_none=True)
@@ -235,9 +235,8 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
         beside, mine = self.settings.beside, range(self.args.process_index, len(self.eval_store), self.args.world_size)
         baseline, num = self._held_out_baseline(), 0
         with torch.no_grad():
-            # A rank without a pair evaluates an empty batch: its sums are zeros under the names that the others have.
-            batches = in_order((self.eval_store[i] for i in mine), self.settings.tokens_per_micro_batch)
-            for batch in chain([next(batches, [])], batches):
+            # A rank with fewer pairs evaluates empty batches: its sums are zeros under the names that the others have.
+            for batch in in_step(in_order((self.eval_store[i] for i in mine), self.settings.tokens_per_micro_batch)):
                 counts = add_counts(counts, unit_counts(batch))
                 reference = beside.references.held_out(batch, mine[num : num + len(batch)]) if beside.references else None
                 num += len(batch)
@@ -287,6 +286,13 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Nothing: the weights were loaded from the verified checkpoint when the model was assembled."""
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """As the parent does; where weights are divided, so is the optimizer's state, which is whole in a checkpoint."""
+        if checkpoint is not None and is_sharded(self.model.body):
+            load_divided(self.optimizer, self.lr_scheduler, Path(checkpoint))
+        else:
+            super()._load_optimizer_and_scheduler(checkpoint)
 
 
 def _share_of(loss_of: LossOf, counts: Mapping[str, int]) -> Callable[[Logps, slice], Tensor]:

@@ -50,7 +50,7 @@ def checked_answers(
     turns = [_answer(answer, name, warnings) for name, answer in answers.items()]
     system = fields.optional_text("system")
     prompt = with_system(prompt, system)
-    _check_prompt(prompt)
+    check_prompt(prompt)
     _refuse_identical(turns)
     if system.strip() and system != prompt[0].content:
         warnings.append(("system-twice", "there are a system column and a system message: the message is used"))
@@ -142,7 +142,8 @@ def _answer(turns: str | Conversation, name: str, warnings: list[tuple[str, str]
     return kept
 
 
-def _check_prompt(prompt: Conversation) -> None:
+def check_prompt(prompt: Conversation) -> None:
+    """Raises where the turns ask for no answer."""
     if not prompt:
         raise RowProblem("empty-prompt", "there is no message before the answers", fix="give the row a prompt, or remove it")
     if prompt[-1].role not in ("user", "tool"):
