@@ -186,8 +186,8 @@ def picture(content: Record) -> Figure:
         for way, curves in content["curves"].items():
             points = [{**curve, "work": work(curve)} for curve in curves]
             end = courses(axis, points, "score", colour=colours[way], against=key)
-            short = {"orpo": "ORPO", "live": "live", "precomputed": "pre-\ncomputed"}[way]
-            label_end(axis, short, end, colour=colours[way], shift={"live": -7, "precomputed": 8}.get(way, 0))
+            short = {"orpo": "ORPO", "live": "live", "precomputed": "precomp."}[way]
+            label_end(axis, short, end, colour=colours[way], shift={"live": -9, "precomputed": 5, "orpo": 4}[way])
         axis.axhline(level(content["curves"]), color=COLOURS["base"], linewidth=0.8, linestyle=(0, (4, 3)))
         axis.set_xlabel(text)
     axes[0].set_ylabel("oracle score, held-out prompts")

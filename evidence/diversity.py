@@ -99,12 +99,16 @@ def lines(content: Record) -> list[str]:
 def picture(content: Record) -> Figure:
     """Each model as a point, each seed a faint one."""
     figure, (axis,) = panels(1, height=2.8)
+    # The first name stands left of its point and above it, the others right and in turn below and above: neighbours do not share a line.
+    order = sorted(MODELS, key=lambda name: over_seeds(values(content, name, "across_inputs")).mean)
     for name, title in MODELS.items():
         across, per = values(content, name, "across_inputs"), values(content, name, "per_input")
         axis.scatter(across, per, s=12, color=COLOURS[name], alpha=0.35, linewidth=0)
         middle = (over_seeds(across).mean, over_seeds(per).mean)
         axis.scatter(*middle, s=46, color=COLOURS[name])
-        axis.annotate(title, middle, xytext=(8, 0), textcoords="offset points", va="center", color=INK, fontsize=9)
+        place = order.index(name)
+        shift, side = (6 if place else -4, -11 if place % 2 else 11), "left" if place else "right"
+        axis.annotate(title, middle, xytext=shift, textcoords="offset points", va="center", ha=side, color=INK, fontsize=9)
     axis.set(xlabel="across inputs", ylabel="per input", title="mean cosine of replies: left and down is more diverse")
     axis.margins(x=0.2, y=0.15)
     return figure

@@ -185,7 +185,7 @@ def _full_disk() -> Iterator[None]:
     """No checkpoint can be written."""
     from orpo.training import checkpointing
 
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with mock.patch.object(checkpointing, "save_body", full):
@@ -222,8 +222,9 @@ def _hub() -> Iterator[str]:
     """The address of a FakeHub."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), FakeHub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with server:
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def spoken_online(folder: Path) -> list[Spoken]:

@@ -12,7 +12,7 @@ def test_the_front_page_is_under_150_lines(root: Path) -> None:
     assert len((root / "README.md").read_text().splitlines()) < 150
 
 
-GUIDES = ["docs/quick-start.md", "docs/align.md", "docs/reading-the-report.md"]
+GUIDES = ["docs/quick-start.md", "docs/align.md", "docs/reading-the-report.md", "docs/bad-data.md", "docs/data-formats.md"]
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/decisions/README.md", *GUIDES])
@@ -37,7 +37,7 @@ def test_every_orpo_command_and_flag_in_the_documents_exists(root: Path) -> None
     assert len(used) > 8
     for command, rest in used:
         assert command in commands, command
-        known = {option for parameter in commands[command].params for option in (*parameter.opts, *parameter.secondary_opts)}
+        known = {"--help"} | {option for parameter in commands[command].params for option in (*parameter.opts, *parameter.secondary_opts)}
         for flag in re.findall(r"(--[a-z][a-z-]*)", rest):
             assert flag in known, f"orpo {command} {flag}"
 

@@ -13,7 +13,12 @@ from comparisons import comparison, with_failures
 Place = tuple[str, ...]
 """The keys that lead to a value; the items of a list all count as `[]`."""
 
-ROUTING = {("metrics.jsonl", "[]", "split"), ("metrics.jsonl", "[]", "step"), ("samples.jsonl", "[]", "step")}
+ROUTING = {
+    ("metrics.jsonl", "[]", "split"),
+    ("metrics.jsonl", "[]", "step"),
+    ("samples.jsonl", "[]", "step"),
+    ("held_out.jsonl", "[]", "step"),
+}
 CHECKED = {("summary.json", name) for name in ("status", "seconds", "steps")}
 COMPARED = {("compare.json", "metrics", "[]", name) for name in ("id", "better")} | {("compare.json", "tuned_by", "metric")}
 FIXED = ROUTING | CHECKED | COMPARED
@@ -35,11 +40,14 @@ def rich(files: dict[str, Any]) -> dict[str, Any]:
     sections = {**files["summary.json"]["sections"], "alarms": ["text", {"name": "text", "rule": "text", "found": "text"}]}
     data = files["data_report.json"]
     report = {**data, "files": [*data["files"], "text"], "errors": data["first_dropped"]}
+    margins = {"chosen": -1.5, "rejected": -2.5}
+    pair = {"step": 150, "pair": 0, "source": "held-out.jsonl:1", "prompt_tokens": 9, "chosen_tokens": 5, "rejected_tokens": 6}
     return {
         **{name: content for name, content in files.items() if name != "config.resolved.yaml"},
         "samples.jsonl": [sample, sample | {"prompt": message, "before": {"odd": "text"}, "after": ["text"]}],
         "summary.json": files["summary.json"] | {"status": "failed", "error": "text", "sections": sections},
         "data_report.json": report,
+        "held_out.jsonl": [pair | {"before": margins, "after": margins}],
     }
 
 

@@ -85,10 +85,12 @@ class RepositoryNotFoundError(Exception):
         (GatedRepoError("401"), "org/name is gated", "ask for access on the page of org/name"),
         (RepositoryNotFoundError("404"), "there is no model org/name on the Hub", "check its name"),
         (ConnectionError("refused"), "could not be fetched from the Hub: it said so", "check the name and the network"),
+        (ConnectionError("no network"), "could not be fetched from the Hub: there is no network", "connect this machine"),
     ],
 )
 def test_what_the_hub_answered_decides_what_to_do(monkeypatch: pytest.MonkeyPatch, cause: Exception, problem: str, fix: str) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("orpo.training.unloadable.hub_in_reach", lambda: "no network" not in str(cause))
     error = OSError("it said so\nand more")
     error.__cause__ = cause
     said = unloadable("org/name", "config", error)

@@ -33,7 +33,7 @@ from orpo.training.config import ResolvedConfig, to_yaml
 from orpo.training.console import TrainingView
 from orpo.training.environment import environment
 from orpo.training.export import export_model
-from orpo.training.guards import FiniteGuard, SignalCallback, StopSignals, stops_are_errors
+from orpo.training.guards import FiniteGuard, SignalCallback, StopSignals, batch_saver, stops_are_errors
 from orpo.training.held_out import HeldOutCallback
 from orpo.training.place import Place, check_same_run, run_place, settings_hash
 from orpo.training.ranks import from_first, held_by_first, is_first, start_ranks
@@ -220,7 +220,7 @@ def _fit(place: Place, prepared: Prepared, body: Any, path: EnginePath, *, conso
         costs=prepared.costs(path),
         held_out=prepared.held_out,
         beside=beside,
-        guard=FiniteGuard(_batch_saver(run_dir)),
+        guard=FiniteGuard(batch_saver(run_dir)),
         save=checkpoint_saver(
             run_dir,
             prepared.identity,
@@ -279,17 +279,6 @@ def _stop_if_asked(trainer: PreferenceTrainer, signals: SignalCallback, run_dir:
             signal_number=signals.agreed_stop,
             fix="the same command again goes on from here",
         )
-
-
-def _batch_saver(run_dir: Path) -> Any:
-    """A function that writes the batch of a step that was not finite, and returns where."""
-
-    def save(report: dict[str, Any]) -> str:
-        path = run_dir / f"non-finite-step-{report['step']}.json"
-        from_first(lambda: write_json_atomic(path, report))
-        return str(path)
-
-    return save
 
 
 def _finished(run_dir: Path, prepared: Prepared, sections: dict[str, Any], started: float) -> RunSummary:

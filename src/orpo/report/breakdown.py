@@ -36,7 +36,7 @@ def breakdown_section(run: RunData) -> Html:
 
 def _lengths(pairs: Sequence[HeldOutPair]) -> list[Group]:
     thirds = by_length(pairs)
-    return [(f"answers {name}", members) for name, members in thirds] if len(thirds) > 1 else []
+    return [(f"answers of {name}", members) for name, members in thirds] if len(thirds) > 1 else []
 
 
 def _row(name: Child, pairs: Sequence[HeldOutPair]) -> tuple[Child, ...]:

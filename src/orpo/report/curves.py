@@ -64,7 +64,8 @@ def _logps(run: RunData, sft: RunData | None) -> Chart | None:
     lines = _drawable([_line(run, key, key.partition("/")[2], key.partition("/")[2]) for key in keys])
     note = "Up is likelier. Likelihood training alone lifts both; the odds part holds the rejected answer back."
     if lines and sft is not None:
-        lines += _drawable([_held_out_line(sft, key, f"SFT {key.partition('/')[2]}") for key in keys])
+        # Drawn first, so that they lie below.
+        lines = _drawable([_held_out_line(sft, key, f"SFT {key.partition('/')[2]}") for key in keys]) + lines
         note += f" Grey: the held-out pairs in {clipped(sft.name, 60)}, {RULE}."
     margin = RIGHT if sft is None else WITH_SFT
     return Chart("logps", "Mean log p of an answer's tokens", keys, PER_TOKEN, lines, note, margin=margin) if lines else None

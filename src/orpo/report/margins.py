@@ -14,6 +14,8 @@ from orpo.runs.summary import RunData
 NUM_BINS = 24
 FEWEST = 10
 RIGHT, BASE = WIDTH - 18, HEIGHT - 46
+HIGHEST = TOP + 40
+"""Where the highest bar ends: the legend stands above."""
 NAMES = {"start": "at the start", "end": "at the end"}
 
 
@@ -85,7 +87,7 @@ def _grid(scale: Across, most: int) -> Html:
         x = round(scale.x(value), 1)
         parts.append(element("text", label, class_="axis", x=x, y=BASE + 16, text_anchor="middle"))
     zero = round(scale.x(0.0), 1)
-    parts.append(element("line", class_="mark", x1=zero, x2=zero, y1=TOP - 8, y2=BASE))
+    parts.append(element("line", class_="mark", x1=zero, x2=zero, y1=HIGHEST - 8, y2=BASE))
     return element("g", *parts, aria_hidden="true")
 
 
@@ -94,7 +96,7 @@ def _legend(shown: dict[str, list[float]]) -> Html:
     labels = []
     for i, (name, margins) in enumerate(shown.items()):
         above = element("tspan", percent(_above(margins)), class_="value")
-        text = element("text", f"{NAMES[name]}: ", above, " above 0", class_="label", x=LEFT + 10, y=TOP + 6 + 18 * i)
+        text = element("text", f"{NAMES[name]}: ", above, " above 0", class_="label", x=LEFT, y=TOP + 4 + 18 * i)
         labels.append(element("g", text, class_=name))
     return element("g", *labels)
 
@@ -111,8 +113,9 @@ def _spoken(name: str, margins: Sequence[float]) -> str:
 def _note(shown: dict[str, list[float]], low: float, high: float) -> str:
     outside = sum(not low <= margin <= high for margins in shown.values() for margin in margins)
     said = "Mean log p of chosen minus that of rejected, pair by pair, held out. Grey outline: before training. Filled: last measurement."
-    return said + (f" {count(outside)} pairs lie beyond the drawing and are counted in its outermost bars." if outside else "")
+    many = "1 margin lies" if outside == 1 else f"{count(outside)} margins lie"
+    return said + (f" {many} beyond the drawing, counted in its outermost bars." if outside else "")
 
 
 def _y(num: float, most: int) -> float:
-    return round(BASE - (BASE - TOP) * num / most, 1)
+    return round(BASE - (BASE - HIGHEST) * num / most, 1)

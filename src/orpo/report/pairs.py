@@ -63,8 +63,8 @@ def by_length(pairs: Sequence[HeldOutPair]) -> list[Group]:
     first, second = lengths[len(lengths) // 3], lengths[2 * len(lengths) // 3]
     parts = [
         (f"up to {count(first)} tokens", [pair for pair in pairs if pair.longer <= first]),
-        (f"up to {count(second)} tokens", [pair for pair in pairs if first < pair.longer <= second]),
-        (f"up to {count(lengths[-1])} tokens", [pair for pair in pairs if pair.longer > second]),
+        (f"{count(first + 1)} to {count(second)} tokens", [pair for pair in pairs if first < pair.longer <= second]),
+        (f"{count(second + 1)} to {count(lengths[-1])} tokens", [pair for pair in pairs if pair.longer > second]),
     ]
     return [(name, members) for name, members in parts if members]
 

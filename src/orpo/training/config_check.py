@@ -145,11 +145,8 @@ def _contradiction(first: str, second: str, problem: str, places: Places, *, fix
 
 def _source(config: TrainConfig, places: Places) -> Iterator[str]:
     if not config.model:
-        raise ConfigError(
-            "no model is given",
-            expected="a folder, a Hub id such as Qwen/Qwen3-0.6B-Base, or builtin (1.4 M parameters, to try things out)",
-            fix="add --model MODEL, or model: MODEL to a settings file",
-        )
+        expected = "a folder, a Hub id such as Qwen/Qwen3-0.6B-Base, or builtin (1.4 M parameters, to try things out)"
+        raise ConfigError("no model is given", expected=expected, fix="add --model MODEL, or model: MODEL to a settings file")
     if not config.data:
         raise ConfigError("no data are given", expected="preference pairs", fix="add --data FILE, or data: FILE to a settings file")
     if config.eval_data and config.holdout:
@@ -295,7 +292,5 @@ def _near(name: str) -> str:
     return f"did you mean {near[0]}?" if near else "remove report_to; metrics.jsonl and the report are always written"
 
 
-CHECKS: tuple[Callable[[TrainConfig, Places], Iterator[str]], ...] = (
-    *(_source, _loss, _length, _optimizer, _lora, _four_bit),
-    *(_processes, _watching),
-)
+Check = Callable[[TrainConfig, Places], Iterator[str]]
+CHECKS: tuple[Check, ...] = (_source, _loss, _length, _optimizer, _lora, _four_bit, _processes, _watching)

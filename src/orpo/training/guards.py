@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import Tensor
 from orpo.core.tokens import TokenizedExample
 from orpo.engine.views import Logps, detached, totals_by_example
 from orpo.errors import InterruptedRun, NotFiniteError
+from orpo.runs.atomic import write_json_atomic
+from orpo.training.ranks import from_first
 
 MAX_SKIPPED_IN_A_ROW = 3
 
@@ -96,6 +99,17 @@ class FiniteGuard:
             pairs = [pair for share in shares for pair in share]
         suspects = [pair["source"] for pair in pairs if not pair["finite"]]
         return {"step": self.step + 1, "loss": repr(loss), "grad_norm": repr(norm), "suspects": suspects, "pairs": pairs}
+
+
+def batch_saver(run_dir: Path) -> Callable[[dict[str, Any]], str]:
+    """A function that writes the batch of a step that was not finite, and returns where. All ranks call it, and fail together."""
+
+    def save(report: dict[str, Any]) -> str:
+        path = run_dir / f"non-finite-step-{report['step']}.json"
+        from_first(lambda: write_json_atomic(path, report))
+        return str(path)
+
+    return save
 
 
 class StopSignals:
