@@ -185,7 +185,7 @@ def _full_disk() -> Iterator[None]:
     """No checkpoint can be written."""
     from orpo.training import checkpointing
 
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with mock.patch.object(checkpointing, "save_body", full):
