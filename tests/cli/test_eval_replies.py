@@ -48,10 +48,10 @@ def questions(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own_run(full_run: Path, tmp_path: Path) -> Path:
-    """A copy of the run that may be written to."""
+    """A copy of the run that may be written to, without what other tests have measured of it."""
     import shutil
 
-    return Path(shutil.copytree(full_run, tmp_path / "own-run"))
+    return Path(shutil.copytree(full_run, tmp_path / "own-run", ignore=shutil.ignore_patterns("evaluations")))
 
 
 def evaluated(orpo: Command, *arguments: object) -> dict[str, Any]:
