@@ -38,7 +38,7 @@ def run_evaluate(config: EvalConfig, *, require: Sequence[str], as_json: bool) -
                 steps[name] = progress.add_task(name, total=total)
             progress.update(steps[name], completed=num)
 
-        done = evaluations(config, say=lambda text: console.print(text, markup=False, highlight=False), tick=tick)
+        done = evaluations(config, say=lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True), tick=tick)
     figures = flat(done)
     typer.echo(json.dumps(figures) if as_json else "\n\n".join(evaluation_text(evaluation) for evaluation in done))
     check_measured(gates, figures)

@@ -59,7 +59,7 @@ def win_rate_section(run: RunData) -> Html:
 
 
 def benchmarks_section(run: RunData) -> Html:
-    """Benchmarks, and under headings of their own what else was measured: diversity of replies, other pairs."""
+    """Benchmarks, and under headings of their own what else was measured: diversity of replies, pairs."""
     found, diverse, pairs = (_of(run, kind) for kind in ("benchmark", "diversity", "pairs"))
     parts: list[Html | None] = [note(BENCHMARKS_NOTE if found else NO_BENCHMARKS)]
     if found:
@@ -71,8 +71,8 @@ def benchmarks_section(run: RunData) -> Html:
             _table(DIVERSITY_HEADS, (_diversity_row(run, one) for one in diverse), name="Diversity of replies", total=len(diverse))
         )
     if pairs:
-        parts += [element("h3", "Other held-out pairs"), note(PAIRS_NOTE)]
-        parts.append(_table(PAIRS_HEADS, (_pairs_row(run, one) for one in pairs), name="Other held-out pairs", total=len(pairs)))
+        parts += [element("h3", "Held-out pairs"), note(PAIRS_NOTE)]
+        parts.append(_table(PAIRS_HEADS, (_pairs_row(run, one) for one in pairs), name="Held-out pairs", total=len(pairs)))
     return join(parts)
 
 
@@ -94,10 +94,10 @@ def _win_rate_row(run: RunData, evaluation: Evaluation) -> Sequence[Child]:
     bootstrap = "" if low is None or high is None else f"{percent(low)} to {percent(high)}"
     matched = join([_share(figures, "length_matched/win_rate"), " of ", _count(figures, "length_matched/num_prompts")])
     lengths = join([_count(figures, "mean_characters"), ", ", _count(figures, "mean_characters_other")])
-    flips = _count(figures, "num_flips") if settings.get("judge_has_order") else "the judge has no order"
+    flips = _count(figures, "num_flips") if settings.get("judge_has_order") else "no order"
     return (
         _when(run, evaluation, str(settings.get("vs", ""))),
-        clipped(str(settings.get("judge", "")), 120),
+        join([clipped(str(settings.get("judge", "")), 120), _tied(settings)]),
         counts,
         _share(figures, "win_rate"),
         bootstrap,
@@ -106,6 +106,14 @@ def _win_rate_row(run: RunData, evaluation: Evaluation) -> Sequence[Child]:
         flips,
         _how(settings),
     )
+
+
+def _tied(settings: Figures) -> Html | None:
+    """Which scores are a tie."""
+    within = as_number(settings.get("tie_within"))
+    if within is None:
+        return None
+    return element("small", f" ties: {'equal scores' if within == 0 else f'at most {short(within)} apart'}")
 
 
 def _how(settings: Figures) -> str:
