@@ -129,6 +129,8 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
     # peft 0.21 reads an attribute that transformers 5.23 renamed; nothing a user can act on.
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+    # accelerate 1.15 hands on a name of DDP that torch 2.13 replaces by one that does something else.
+    warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
     # bitsandbytes 0.50 says it once for each weight; the run says it once.
     warnings.filterwarnings("ignore", message="Paged optimizers are not supported on CPU", category=UserWarning)
 
