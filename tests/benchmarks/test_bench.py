@@ -94,6 +94,7 @@ def test_a_step_of_ours_and_of_trl_has_every_figure_a_plot_and_the_same_first_lo
     assert_has_plots(out)
 
 
+@pytest.mark.soak
 def test_the_gpu_benchmark_runs_on_a_cpu_and_names_the_peer_that_is_not_installed(folder: Path) -> None:
     options = ("--device", "cpu", "--shape", "tiny-lora", "--data", "hh-like", "--contenders", "orpo,trl-liger", "--rounds", "1")
     if contender("trl-liger").missing == "":
@@ -106,6 +107,7 @@ def test_the_gpu_benchmark_runs_on_a_cpu_and_names_the_peer_that_is_not_installe
     assert 5 < result["first_loss"]["losses"]["orpo"] < 8  # ln 512 and a little, by a forward pass of its own
 
 
+@pytest.mark.soak
 def test_the_cost_of_a_pair_is_measured_by_its_length(folder: Path) -> None:
     options = ("--part", "length", "--shape", "tiny", "--layers", "1", "--rounds", "1", "--max-length", "256", "--pairs-per-step", "1")
     result = run(bench_scaling, folder / "length.json", *options)
@@ -115,6 +117,7 @@ def test_the_cost_of_a_pair_is_measured_by_its_length(folder: Path) -> None:
     assert_has_plots(folder / "length.json")
 
 
+@pytest.mark.soak
 def test_the_data_check_is_measured_by_the_rows_of_a_file(folder: Path) -> None:
     result = run(bench_scaling, folder / "data.json", "--part", "data", "--max-rows", "1000")
     (point,) = result["points"]

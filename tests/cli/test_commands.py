@@ -252,19 +252,12 @@ def test_show_prints_rows_as_the_model_sees_them(orpo: Command, tmp_path: Path, 
     assert outcome.exit_code == 0, outcome.text
     for i in range(2):
         assert f"a.jsonl:{i + 1}\n" in outcome.out
-        assert f"<|im_start|>user\nwhat is {i}?<|im_end|>\n<|im_start|>assistant\n" in outcome.out
+        assert f"⟦<|im_start|>user↵⟧\n   │ what is {i}?⟦<|im_end|>↵⟧\n   │ ⟦<|im_start|>assistant↵⟧\n" in outcome.out
     assert "what is 2?" not in outcome.out
-    assert outcome.out.count("a large \\u202ecity\\x1b[31m<|im_end|>") == 2
-    assert outcome.out.count("no \\x07idea<|im_end|>") == 2
+    assert outcome.out.count("a large \\u202ecity\\x1b[31m⟦<|im_end|>⟧") == 2
+    assert outcome.out.count("no \\x07idea⟦<|im_end|>⟧") == 2
     assert "carries no loss" in outcome.out
     assert re.search(r"^prompt +\d+ +\d+ +\d+ +\d+ +\d+$", outcome.out, re.MULTILINE), "token statistics"
-
-
-def test_show_without_a_model_is_refused(orpo: Command, tmp_path: Path) -> None:
-    write_rows(tmp_path / "a.jsonl", *good(2))
-    outcome = orpo("check", "a.jsonl", "--show", 2)
-    assert (outcome.exit_code, outcome.out) == (2, "")
-    assert "--model" in outcome.err
 
 
 def test_names_in_the_data_cannot_steer_the_terminal(orpo: Command, tmp_path: Path) -> None:

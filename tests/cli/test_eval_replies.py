@@ -164,7 +164,7 @@ def test_a_win_rate_stays_in_the_run_and_its_report_and_gates_see_it(
     assert "win_rate > 1 but is" in outcome.err
     assert "repeated     1 prompts" in outcome.err
     assert "win rate     " in outcome.out
-    assert "scores within 0.001 are one" in outcome.out
+    assert "scores at most 0.001 apart are one" in outcome.out
     (path,) = (own_run / "evaluations").glob("*.json")
     kept = json.loads(path.read_text())
     assert (kept["kind"], kept["steps"], kept["figures"]["num_prompts"]) == ("win_rate", 3, 3)
@@ -332,3 +332,27 @@ def test_a_gate_on_flips_of_a_judge_without_an_order_ends_with_2_after_the_figur
     assert outcome.exit_code == 2
     assert "win rate" in outcome.out
     assert "'num_flips', which is not measured" in outcome.err
+
+
+def test_a_judge_with_a_chat_template_reads_prompt_and_reply_as_a_conversation(tiny_chat_llama: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from orpo.core.records import Message, Source
+    from orpo.core.tokens import TokenizedExample
+    from orpo.data.prompts import Prompt
+    from orpo.evaluation.judging import Contest
+    from orpo.pipeline.scorers import scorer_of
+
+    AutoModelForSequenceClassification.from_pretrained(tiny_chat_llama, num_labels=1).save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_chat_llama)
+    tokenizer.save_pretrained(tmp_path)
+    turns = tuple(Message(role, text) for role, text in (("user", "a?"), ("assistant", "b."), ("user", "c?")))
+    prompts = [Prompt(turns, Source("p.jsonl", 1)), Prompt("d?", Source("p.jsonl", 2))]
+    found = scorer_of(str(tmp_path)).read([Contest(prompt, "Yes.", "No, never.") for prompt in prompts])
+    asked = [[turn.as_dict() for turn in turns], [{"role": "user", "content": "d?"}]]
+    for example, conversation in zip(found, asked, strict=True):
+        assert isinstance(example, TokenizedExample)
+        for ids, reply in zip(example.completions, ("Yes.", "No, never."), strict=True):
+            whole = [*conversation, {"role": "assistant", "content": reply}]
+            text = tokenizer.apply_chat_template(whole, tokenize=False).rstrip()
+            assert [*example.prompt_ids.tolist(), *ids.tolist()] == tokenizer(text, add_special_tokens=False)["input_ids"]

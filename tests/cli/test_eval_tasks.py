@@ -85,6 +85,7 @@ def test_ifeval_has_the_figures_of_its_instructions_checked_by_hand(orpo: Comman
     arguments = ("--tasks", "ifeval", "--task-data", f"ifeval={copy_of_data}", "--max-new-tokens", TOKENS, "--json")
     outcome = orpo("eval", builtin_model_path(), *arguments)
     assert outcome.exit_code == 0, outcome.text
+    assert outcome.err == "", "libraries are quiet where no terminal is"
     figures = json.loads(outcome.out)
     assert figures["ifeval/num_documents"] == 3
     assert figures["ifeval/prompt_level_strict_acc"] == pytest.approx(sum(map(all, followed)) / 3)
@@ -125,6 +126,7 @@ def test_a_data_set_that_cannot_be_had_ends_with_1_and_says_how_to_copy_it(
     assert "the data set of ifeval is not on this machine, and could not be fetched" in outcome.err
     assert "hf download ORG/NAME --repo-type dataset --local-dir FOLDER, then --task-data ifeval=FOLDER" in outcome.err
     assert "Traceback" not in outcome.err
+    assert outcome.err.count("\n") <= 4, "libraries that try in vain are quiet"
 
 
 @needs_library

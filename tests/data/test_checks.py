@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orpo.data.checks import check_data, count_overlap
+from orpo.core.records import Source
+from orpo.data.checks import check_data
+from orpo.data.traces import Overlap, overlap
 from orpo.errors import ConfigError, DataError
 
 
@@ -214,8 +216,9 @@ def test_held_out_prompts_that_are_trained_on_are_counted(byte_tokenizer, tmp_pa
     train = check_data([written(tmp_path / "a.jsonl", *map(text_row, range(10)))], tokenizer=byte_tokenizer)
     held = [text_row(3, chosen=" other"), text_row(9), text_row(11), text_row(12)]
     held_out = check_data([written(tmp_path / "b.jsonl", *held)], tokenizer=byte_tokenizer, template=train.template)
-    assert count_overlap(train, held_out) == 2
-    assert count_overlap(held_out, train) == 2
+    for part, other, lines in ((train, held_out, (1, 2)), (held_out, train, (4, 10))):
+        file = other.report.files[0]["path"]
+        assert overlap(part.traces, other.traces) == Overlap(same=2, near=0, first=tuple(Source(file, line) for line in lines))
 
 
 def test_conversations_take_the_tokenizers_template_and_without_one_end_with_a_usage_error(chat_tokenizer, byte_tokenizer, tmp_path):

@@ -11,7 +11,7 @@ from orpo.data.checks import check_data
 
 
 def row(number: int, **parts: str) -> dict[str, str]:
-    return {"prompt": f"What is {number}?", "chosen": " yes", "rejected": " no", **parts}
+    return {"prompt": f"What is {number}?", "chosen": " yes", "rejected": " nay", **parts}
 
 
 def checked(path: Path, *rows: dict[str, str]) -> Any:
@@ -30,7 +30,9 @@ def test_of_each_kind_a_hundred_problems_are_kept_and_the_others_counted(tmp_pat
     assert (len(printed["first_warnings"]), printed["warnings"]["control-characters"], printed["unlisted"]) == (101, 130, report.unlisted)
 
 
-def test_a_warning_that_is_told_once_for_many_rows_leaves_none_unlisted(tmp_path: Path) -> None:
-    report = checked(tmp_path / "a.jsonl", *[row(0)] * 300)
-    assert report.warnings["duplicates"] == 299
-    assert report.unlisted == {}
+def test_rows_that_repeat_are_listed_with_the_row_they_repeat_and_a_warning_about_all_rows_is_told_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    report = checked(path, *[row(0)] * 300)
+    assert (report.warnings, report.unlisted) == ({"duplicates": 299, "all-rows-identical": 1}, {"duplicates": 199})
+    assert [str(problem.source) for problem in report.first_warnings] == [*(f"{path}:{line}" for line in range(2, 102)), "None"]
+    assert {problem.message for problem in report.first_warnings[:100]} == {f"the same prompt and answers as {path}:1"}

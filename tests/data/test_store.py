@@ -178,5 +178,6 @@ def test_a_label_takes_a_byte_and_a_score_eight():
 
 
 def index_bytes(store: TokenStore) -> int:
-    indexes = (store._ends, store._first, store._file_numbers, store._row_numbers, store._labels, store._scores)
+    places = store._places
+    indexes = (store._ends, store._first, places._file_numbers, places._row_numbers, store._labels, store._scores)
     return sum(index.buffer_info()[1] * index.itemsize for index in indexes)

@@ -26,8 +26,8 @@ from orpo.runs.summary import RunSummary, read_summary, write_summary
 from orpo.training.config import resolve_config
 from orpo.training.ranks import planned_ranks, require_ranks, start_ranks
 
-STEPS = 60
-LONG = {"max_steps": STEPS, "save_steps": 5, "save_total_limit": 2}
+STEPS = 30
+LONG = {"max_steps": STEPS, "save_steps": 10, "save_total_limit": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -53,11 +53,12 @@ def after_first_step(run_dir: Path, act: Callable[[], None]) -> threading.Thread
     return thread
 
 
+@pytest.mark.soak
 def test_processes_stop_together_with_a_checkpoint_and_go_on_to_what_one_gives(
     train: Callable[..., Any], tmp_path: Path, capfd: pytest.CaptureFixture[str], rows: Callable[[Path], list[dict[str, Any]]]
 ) -> None:
     after_first_step(tmp_path / "two", lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(InterruptedRun, match=r"stopped at step \d+ of 60; a checkpoint is saved") as stopped:
+    with pytest.raises(InterruptedRun, match=r"stopped at step \d+ of 30; a checkpoint is saved") as stopped:
         train("two", num_processes=2, sharding="fsdp", **LONG)
     assert stopped.value.exit_code == 143
     assert read_summary(tmp_path / "two").status == "interrupted"

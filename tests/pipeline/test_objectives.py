@@ -221,11 +221,3 @@ def copied(path: Path) -> Path:
     copy = path.with_name("copy.jsonl")
     copy.write_text(path.read_text())
     return copy
-
-
-def test_a_reward_model_has_no_log_probs_to_evaluate(train: Callable[..., Any], pairs_file: Path) -> None:
-    from orpo.pipeline.evaluate import evaluate
-
-    run = train(objective="reward", max_steps=1, save_steps=0)
-    with pytest.raises(ConfigError, match="holds a reward model"):
-        evaluate(str(run.run_dir), [str(pairs_file)])

@@ -278,7 +278,7 @@ def test_resume_anyway_finds_the_unfinished_run_without_its_name(
 def test_a_signal_outside_of_training_is_recorded_too(train: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import orpo.pipeline.run as pipeline
 
-    monkeypatch.setattr(pipeline, "export_model", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(pipeline, "export_model", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(InterruptedRun, match="SIGTERM received") as caught:
         train()
     assert caught.value.exit_code == 143

@@ -197,10 +197,10 @@ def test_a_full_disk_keeps_the_previous_checkpoint_and_exits_6(
 ) -> None:
     original = checkpointing.save_body
 
-    def full(body: Any, tokenizer: Any, folder: Path) -> None:
+    def full(body: Any, tokenizer: Any, folder: Path, **more: Any) -> None:
         if "checkpoint-6" in str(folder):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-        original(body, tokenizer, folder)
+        original(body, tokenizer, folder, **more)
 
     monkeypatch.setattr(checkpointing, "save_body", full)
     with pytest.raises(StorageError) as caught:

@@ -104,6 +104,57 @@ def data_report() -> Files:
         "num_errors": 0,
         "dropped": {"identical-answers": 7, "empty-answer": 5},
         "warnings": {"control-characters": 2},
+        "findings": [
+            {
+                "kind": kind,
+                "severity": severity,
+                "num": num,
+                "places": ["pairs.jsonl:8"],
+                "message": "found",
+                "effect": "does",
+                "fix": "mend",
+            }
+            for kind, severity, num in (
+                ("identical-answers", "dropped", 7),
+                ("empty-answer", "dropped", 5),
+                ("control-characters", "warning", 2),
+            )
+        ],
+        "lengths": {
+            "unit": "tokens",
+            "longer_share": 0.625,
+            "longer_share_low": 0.57,
+            "longer_share_high": 0.67,
+            "mean_chosen": 12.75,
+            "mean_rejected": 9.5,
+            "rule": "told beyond 60 %",
+        },
+        "repeats": {
+            "duplicates": 13,
+            "near_duplicates": 17,
+            "opposite": 6,
+            "repeated_prompts": 22,
+            "near_repeated_prompts": 0,
+            "method": "so",
+        },
+        "max_lengths": {
+            "limits": [
+                {
+                    "max_length": 64,
+                    "rows_over": 14,
+                    "prompts_over": 1,
+                    "answers_cut": 15,
+                    "identical": 8,
+                    "tokens_drop": 20_001,
+                    "tokens_cut": 20_909,
+                }
+            ],
+            "suggested": 64,
+            "in_use": 64,
+            "is_capped": False,
+            "rows_whole_share": 0.985,
+            "rule": "the smallest that keeps most",
+        },
         "first_dropped": [{"file": "pairs.jsonl", "line": 8, "kind": "empty-answer", "message": "chosen is empty", "fix": "write it"}],
         "first_warnings": [{"file": "pairs.jsonl", "line": 9, "kind": "control-characters", "message": "it holds \\x07", "fix": "look"}],
         "tokens": {"prompt": lengths, "chosen": {**lengths, "max": 31}, "rejected": lengths, "total": 21812, "rows_cut": 3},
@@ -111,6 +162,8 @@ def data_report() -> Files:
         "files": [{"path": "pairs.jsonl", "size": 81234, "sha256": "9f" * 32}],
         "trained_on": 400,
         "held_out": 100,
+        "held_out_prompts_also_trained_on": 9,
+        "held_out_prompts_nearly_trained_on": 11,
         "eval_data": {
             "shape": "messages",
             "rows": 100,

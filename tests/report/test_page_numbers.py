@@ -30,6 +30,7 @@ def test_the_table_behind_the_curves_holds_every_value_of_every_row(make_run: An
 def test_data_and_cost_show_the_exact_numbers(make_run: Any, orpo_files: dict[str, Any]) -> None:
     exact = Exact(render_report(make_run(orpo_files))).values
     assert {412, 400, 100, 7, 5, 2, 3, 31, 21_812} <= set(exact["data"])
+    assert {0.625, 12.75, 9.5, 13, 17, 6, 22, 0, 64, 14, 1, 15, 8, 20_001, 20_909, 0.985, 9, 11} <= set(exact["data"])
     assert {75.2, 61.5, 150, 1200, 60_300, 3123.4, 0.62, 1_213_440} <= set(exact["cost"])
     assert {81_234, 20_111} <= set(exact["reproduce"])
 

@@ -21,6 +21,8 @@ OF_THE_MODEL = (("family",), ("engine",), ("engine_refused", "varlen"), ("option
 NOT_SHOWN = {("summary.json", "sections", "asked"), ("env.json", "command", "[]"), ("data_report.json", "reads")}
 NOT_SHOWN |= {("held_out.jsonl", "[]", "source")}  # its file is, where there are several: test_pairs.py
 NOT_SHOWN |= {("summary.json", "sections", "model", *name) for name in OF_THE_MODEL}
+NOT_SHOWN |= {("data_report.json", "findings", "[]", *name) for name in (("message",), ("places", "[]"))}
+NOT_SHOWN |= {("data_report.json", "lengths", "rule")}
 NOT_SHOWN |= {("data_report.json", part, "[]", name) for part in ("first_dropped", "first_warnings", "errors") for name in PROBLEM}
 """Texts of a run directory that no page shows: they are in the settings, or for resuming, or said before training begins."""
 

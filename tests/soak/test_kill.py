@@ -34,6 +34,7 @@ def killed_and_untouched(model: Path, data: Path, folder: Path, *, num_kills: in
     assert [(r["step"], r["loss"]) for r in rows[0]] == [(r["step"], r["loss"]) for r in rows[1]]
 
 
+@pytest.mark.soak
 def test_two_kills_leave_no_trace(tiny_llama: Path, pairs_file: Path, tmp_path: Path) -> None:
     killed_and_untouched(tiny_llama, pairs_file, tmp_path, num_kills=2, seed=1, extra=())
 

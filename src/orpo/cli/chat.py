@@ -104,8 +104,8 @@ class Session:
     def welcome(self, *, is_terminal: bool) -> None:
         """Says who replies and how what is typed becomes a prompt."""
         for speaker in self.chat.speakers:
-            self.say(f"{speaker.name:<13}{HEARS[speaker.voice.manner].format(speaker.voice.template.description)}")
-        self.say(f"{'sampling':<13}{self.chat.sampling}, at most {self.chat.sampling.max_new_tokens:,} tokens")
+            self.say(f"{speaker.name:<12} {speaker.about}")
+        self.say(f"{'sampling':<12} {self.chat.sampling}, at most {self.chat.sampling.max_new_tokens:,} tokens")
         if is_terminal:
             self.say("/help lists the commands, Ctrl-C stops a reply, Ctrl-D ends")
 
@@ -139,14 +139,6 @@ class Session:
                 pane.end(_note(reply, is_stopped=stopped()))
                 replies.append(reply.text)
         self.chat.add(question, replies)
-
-
-HEARS: Mapping[str, str] = {
-    "chat": "{}",
-    "transcript": "{}",
-    "text": "{}: each line is continued as text, by itself",
-}
-"""What is said of how a model hears what is typed; {} is its template."""
 
 
 def _note(reply: Reply, *, is_stopped: bool) -> str:

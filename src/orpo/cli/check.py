@@ -1,122 +1,158 @@
-"""`orpo check`: what is in a data file, and what is wrong with it."""
+"""`orpo check`: what is in a data file, what is wrong with it, and what a row looks like to a model."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import TextIOWrapper
+from itertools import islice
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from orpo.data.data_report import DataReport
-from orpo.data.limits import OVERLONG_CHOICES
-from orpo.data.preview import preview, visible
+from orpo.cli.check_text import ReportPrinter
+from orpo.data.limits import OVERLONG_CHOICES, Overlong
+from orpo.data.row import Problem
 from orpo.errors import ConfigError
 
+if TYPE_CHECKING:
+    from orpo.data.checks import CheckedData
+    from orpo.data.example import Example
+    from orpo.data.preview import Learned
+    from orpo.data.row_view import RowView
 
-def run_check(
-    data: Sequence[str],
-    *,
-    model: str | None,
-    template: str,
-    max_length: int | None,
-    overlong: str,
-    columns: str | None,
-    max_bad_rows: int,
-    pair_labelled: bool,
-    objective: str,
-    show: int,
-    as_json: bool,
-) -> None:
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """What was asked for, as typed."""
+
+    data: Sequence[str]
+    eval_data: Sequence[str] = ()
+    model: str | None = None
+    template: str = "auto"
+    max_length: int | None = None
+    overlong: str = "drop"
+    columns: str | None = None
+    max_bad_rows: int = 0
+    pair_labelled: bool = False
+    objective: str = "orpo"
+    preset: str | None = None
+    show: int = 0
+    rows: Sequence[str] = field(default_factory=tuple)
+    as_json: bool = False
+
+
+def run_check(options: CheckOptions) -> None:
     """Prints the report; raises DataError (exit 3) when the data cannot be trained on."""
-    from orpo.data.checks import check_data
-    from orpo.data.columns import parse_columns
-    from orpo.pipeline.run_data import reads_of
+    from orpo.data.traces import overlap
+    from orpo.pipeline.run_data import overlap_figures
 
-    if overlong not in OVERLONG_CHOICES:
-        raise ConfigError(f"--overlong {overlong!r} is unknown", expected=f"one of {', '.join(OVERLONG_CHOICES)}")
-    if show and not model:
-        raise ConfigError("--show needs --model: a row is shown as that model sees it", fix="add --model FOLDER")
-    tokenizer, length = _tokenizer_and_length(model, max_length) if model else (None, None)
-    checked = check_data(
-        data,
-        tokenizer=tokenizer,
-        template=template,
-        columns=parse_columns(columns) if columns else None,
-        max_length=length,
-        overlong=overlong,
-        max_bad_rows=max_bad_rows,
-        pair_labelled=pair_labelled,
-        reads=reads_of(objective),
-    )
-    if as_json:
-        typer.echo(json.dumps(checked.report.as_dict()))
-        checked.raise_if_errors()
-        return
-    console = Console(soft_wrap=True)
-    _print_report(console, checked.report)
-    if show and checked.store is not None:
-        for example in checked.store[:show]:
-            console.print(preview(example, tokenizer))
-    checked.raise_if_errors()
-    console.print(f"ready: {checked.report.pairs:,} {checked.report.noun}s can be trained on", style="green", highlight=False)
-
-
-def _tokenizer_and_length(model: str, max_length: int | None) -> tuple[Any, int]:
-    """The tokenizer of `model`, and the longest row that `orpo train` would take: what was asked, else the default within its positions."""
-    from orpo.pipeline.run import quiet_libraries
-    from orpo.training.config_fields import DEFAULTS
-    from orpo.training.models import effective_max_length, load_shape, load_tokenizer
-
-    quiet_libraries()
-    shape = load_shape(model)
-    asked = DEFAULTS["max_length"] if max_length is None else max_length
-    return load_tokenizer(model), effective_max_length(asked, shape, is_explicit=max_length is not None)
+    if options.overlong not in OVERLONG_CHOICES:
+        raise ConfigError(f"--overlong {options.overlong!r} is unknown", expected=f"one of {', '.join(OVERLONG_CHOICES)}")
+    if options.as_json and (options.show or options.rows):
+        raise ConfigError("--show and --row are for people, --json is for programs", fix="leave one of them out")
+    if options.preset and not (options.show or options.rows):
+        raise ConfigError("--preset changes what --show and --row mark, and neither is given", fix="add --show 1")
+    learned = _learned(options)
+    sight = _Sight(options)
+    checked = sight.checked(options.data)
+    held = sight.checked(options.eval_data, template=checked.template) if options.eval_data else None
+    common = overlap(checked.traces, held.traces) if held else None
+    if options.as_json:
+        more = {"eval_data": held.report.as_dict(), **overlap_figures(common)} if held and common else {}
+        typer.echo(json.dumps({**checked.report.as_dict(), **more}))
+    else:
+        _never_fails_to_print()
+        console = Console()
+        printer = ReportPrinter(console)
+        printer.report(checked.report)
+        if held and common:
+            printer.held_out(held.report, common)
+        if options.show or options.rows:
+            printer.rows(sight.rows(checked), learned, has_tokens=options.model is not None)
+    for part in (checked, held):
+        if part:
+            part.raise_if_errors()
+    if not options.as_json:
+        printer.ready(checked.report)
 
 
-def _print_report(console: Console, report: DataReport) -> None:
-    """Shape and counts; what was dropped or is odd, with the first places; token statistics."""
+class _Sight:
+    """The data as a model would see them: its tokenizer, and the longest row that `orpo train` would take."""
 
-    def say(label: str, text: str) -> None:
-        # Names of columns and files come from the data: they must not steer the terminal.
-        console.print(visible(f"{label:<13}{text}"), markup=False, highlight=False)
+    def __init__(self, options: CheckOptions) -> None:
+        from orpo.data.columns import parse_columns
+        from orpo.pipeline.run_data import reads_of
 
-    say("shape", report.shape)
-    say("rows", f"{report.rows:,} rows, {report.pairs:,} {report.noun}s, {report.num_errors:,} errors")
-    if report.answers and report.pairs:
-        say("answers", _answers_line(report.answers))
-    for label, counts, first in (("dropped", report.dropped, report.first_dropped), ("warning", report.warnings, report.first_warnings)):
-        for kind, num in counts.items():
-            places = [str(problem.source) for problem in first if problem.kind == kind and problem.source][:3]
-            message = next((problem.message for problem in first if problem.kind == kind), "")
-            say(label, f"{num:,} x {kind}: {message}" + (f" ({', '.join(places)}{', ...' if num > len(places) else ''})" if places else ""))
-    if report.template:
-        say("template", report.template)
-    if report.tokens:
-        console.print(_token_table(report.tokens))
+        self._options = options
+        self._tokenizer: Any = None
+        self._max_length: int | None = None
+        self._max_positions: int | None = None
+        self._columns = parse_columns(options.columns) if options.columns else None
+        self._reads = reads_of(options.objective)
+        if options.model:
+            self._load(options.model)
+
+    def _load(self, model: str) -> None:
+        from orpo.pipeline.run import quiet_libraries
+        from orpo.training.config_fields import DEFAULTS
+        from orpo.training.models import effective_max_length, load_shape, load_tokenizer
+
+        quiet_libraries()
+        shape, asked = load_shape(model), self._options.max_length
+        self._tokenizer, self._max_positions = load_tokenizer(model), shape.max_positions
+        self._max_length = effective_max_length(DEFAULTS["max_length"] if asked is None else asked, shape, is_explicit=asked is not None)
+
+    def checked(self, paths: Sequence[str], *, template: Any = None) -> CheckedData:
+        """What is in the rows of `paths`."""
+        from orpo.data.checks import check_data
+
+        return check_data(
+            paths,
+            tokenizer=self._tokenizer,
+            template=template or self._options.template,
+            columns=self._columns,
+            max_length=self._max_length,
+            overlong=cast(Overlong, self._options.overlong),
+            max_bad_rows=self._options.max_bad_rows,
+            pair_labelled=self._options.pair_labelled,
+            reads=self._reads,
+            max_positions=self._max_positions,
+        )
+
+    def rows(self, checked: CheckedData) -> list[RowView | Problem]:
+        """Views of the rows asked for: those named, then the first ones that are kept."""
+        from orpo.data.row_view import RowViewer
+        from orpo.data.shown_rows import examples_again, rows_at
+
+        options = self._options
+        viewer = RowViewer(self._tokenizer, checked.template, max_length=self._max_length, overlong=cast(Overlong, options.overlong))
+
+        def again() -> Iterator[Example | Problem]:
+            return examples_again(options.data, columns=self._columns, reads=self._reads, pair_labelled=options.pair_labelled)
+
+        named = rows_at(options.rows, again()) if options.rows else []
+        views = (viewer.view(item) for item in again() if not isinstance(item, Problem))
+        first = islice((view for view in views if not view.fate), options.show)
+        return [*(item if isinstance(item, Problem) else viewer.view(item) for item in named), *first]
 
 
-def _answers_line(answers: Mapping[str, Any]) -> str:
-    """How many answers are desirable and not, with weights where they are lopsided; or how many rankings have how many answers."""
-    if "lengths" in answers:
-        return ", ".join(f"{num:,} x {length} answers" for length, num in answers["lengths"].items())
-    counts = f"{answers['desirable']:,} desirable, {answers['undesirable']:,} undesirable"
-    weights = [f"{name} {answers[name]:g}" for name in ("desirable_weight", "undesirable_weight") if answers[name] != 1]
-    return f"{counts}, evened out by {weights[0]}" if weights else counts
+def _learned(options: CheckOptions) -> Mapping[str, Learned]:
+    """What the objective learns from each part of a row; nothing where no row is to be shown."""
+    from orpo.objectives import catalogue
+
+    catalogue.reads(options.objective)  # an unknown name is told before anything is read
+    if not (options.show or options.rows):
+        return {}
+    from orpo.pipeline.learned import learned_parts, preset_options
+
+    return learned_parts(options.objective, preset_options(options.objective, options.preset))
 
 
-def _token_table(tokens: Mapping[str, Any]) -> Table:
-    """Lengths of prompts and answers in tokens."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2))
-    for header in ("tokens", "min", "median", "p95", "max", "total"):
-        table.add_column(header, header_style="dim", justify="left" if header == "tokens" else "right")
-    for part, figures in tokens.items():
-        if not isinstance(figures, Mapping):
-            continue
-        table.add_row(part, *(f"{figures[name]:,.0f}" for name in ("min", "median", "p95", "max", "total")))
-    table.add_row("longest row", "", "", "", f"{tokens['longest_row']:,}", f"{tokens['total']:,}")
-    if tokens["rows_cut"]:
-        table.add_row("cut", "", "", "", f"{tokens['rows_cut']:,} rows", f"{tokens['tokens_cut']:,}")
-    return table
+def _never_fails_to_print() -> None:
+    """Nothing; a character that the terminal's encoding lacks is printed as its escape, instead of ending the command."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -42,11 +42,13 @@ def _pairs(figures: Figures, settings: Figures) -> list[str]:
 
 
 def _win_rate(figures: Figures, settings: Figures) -> list[str]:
+    within = settings["tie_within"]
+    tied = f"scores at most {within:g} apart" if within else "equal scores"
     lines = [
         f"win rate     {_percent(figures, 'win_rate')}, 95 % Wilson interval; bootstrap {_interval(figures, 'win_rate_bootstrap')})",
         f"  against    {settings['vs']}, judged by {settings['judge']}",
         f"  prompts    {figures['num_prompts']:,}: {figures['wins']:,} won, {figures['ties']:,} ties, {figures['losses']:,} lost; "
-        f"a tie is half a win; scores within {settings['tie_within']:g} are one",
+        f"a tie is half a win, and {tied} are one",
     ]
     if figures["length_matched/win_rate"] is None:
         lines.append("  matched    no two replies have lengths within 10 % of each other")

@@ -66,14 +66,18 @@ def check(
     max_bad_rows: Annotated[int, typer.Option(help="Rows that may be wrong before this is an error.")] = 0,
     pair_labelled: Annotated[bool, typer.Option("--pair-labelled", help="Pair labelled rows that share a prompt.")] = False,
     objective: Annotated[str, typer.Option("--objective", help="What is checked is what this objective reads.")] = "orpo",
-    show: Annotated[int, typer.Option(help="Show this many rows as the model sees them (with --model).")] = 0,
+    preset: Annotated[str | None, typer.Option(help="Mark what this preset of orpo trains (with --show or --row).")] = None,
+    eval_data: Annotated[list[str] | None, typer.Option(help="Held-out data: checked too, and compared with the training data.")] = None,
+    show: Annotated[int, typer.Option(min=0, help="Show this many rows as the model sees them (without --model: their text).")] = 0,
+    row: Annotated[list[str] | None, typer.Option(help="Show the row at this place: FILE:LINE, or a line number.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
-    """Name the shape of preference data and list what is wrong with it, with file and line. Trains nothing, writes nothing."""
-    from orpo.cli.check import run_check
+    """Name the shape of preference data, list what is wrong with it and what that does to training. Trains nothing, writes nothing."""
+    from orpo.cli.check import CheckOptions, run_check
 
-    run_check(
-        data,
+    options = CheckOptions(
+        data=data,
+        eval_data=eval_data or (),
         model=model,
         template=template,
         max_length=max_length,
@@ -82,9 +86,12 @@ def check(
         max_bad_rows=max_bad_rows,
         pair_labelled=pair_labelled,
         objective=objective,
+        preset=preset,
         show=show,
+        rows=row or (),
         as_json=json,
     )
+    run_check(options)
 
 
 @app.command()

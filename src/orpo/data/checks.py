@@ -8,32 +8,23 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from orpo.core.records import Reads, Source
 from orpo.data.data_report import FILE_KINDS, DataReport, Tally, token_statistics
 from orpo.data.formats import Shape, detect_shape, read_records
 from orpo.data.gathering import Gathering
-from orpo.data.label_balance import label_figures, label_warnings
-from orpo.data.limits import IDENTICAL_AFTER_CUT, Overlong
+from orpo.data.judging import judged
+from orpo.data.label_balance import label_figures
+from orpo.data.limits import Overlong
 from orpo.data.row import Problem, Row
 from orpo.data.rows import RowReader, open_data
+from orpo.data.shown_rows import first_rows
 from orpo.data.store import TokenStore
 from orpo.data.templates import Template, tokenizer_fingerprint
-from orpo.data.tokenize import IDENTICAL_TOKENS, JOINED_WORDS, SPECIAL_TOKEN_TEXT
+from orpo.data.traces import RowTraces
 from orpo.errors import ConfigError, DataError
 
-ROWS_FOR_SHAPE = 64
 ERRORS_SHOWN = 20
 _PLACE = re.compile(r"(?P<file>.+):(?P<row>row )?(?P<number>\d+)")
-_TOO_LONG = {"too-long", "prompt-too-long"}
-_NOTE_MESSAGES = {
-    SPECIAL_TOKEN_TEXT: "rows hold the text of a control token, such as </s>: it is encoded as plain text, not as the token",
-    JOINED_WORDS: "rows join the last word of the prompt and the first of the answer: no space or line break stands between them",
-    IDENTICAL_TOKENS: "answers are the same as a better one once the template is applied: they do not take part",
-    IDENTICAL_AFTER_CUT: "answers became the same as a better one when they were cut: they do not take part",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +32,7 @@ class CheckedData:
     """The result of a check. Without a tokenizer there is no `store` and no `template`.
 
     `fingerprint` changes when the same run would see other data: file hashes in order, rows, tokenizer, template, limits, what is read.
-    `prompts` has a 64-bit hash of the prompt of each example.
+    `traces` tell the examples, in the order of `store`, from those of other data.
     """
 
     report: DataReport
@@ -49,7 +40,7 @@ class CheckedData:
     store: TokenStore | None
     template: Template | None
     fingerprint: Mapping[str, Any]
-    prompts: NDArray[np.uint64]
+    traces: RowTraces
     failure: DataError | None = None
 
     def raise_if_errors(self) -> None:
@@ -71,6 +62,7 @@ def check_data(
     max_bad_rows: int = 0,
     pair_labelled: bool = False,
     reads: Reads = "pairs",
+    max_positions: int | None = None,
     opened: Mapping[str, RowReader] | None = None,
 ) -> CheckedData:
     """What is in the rows of `paths` (files, folders, Hub ids), in one pass and bounded memory; with `tokenizer`, also their tokens.
@@ -78,6 +70,8 @@ def check_data(
     `reads` is what the objective reads. "pairs": two completions, chosen and rejected. "labelled": a labelled answer has one completion and
     its label, a pair two with the labels (True, False); rankings are refused. "rankings": a ranking has its completions best first
     with falling scores, a pair two without scores; labelled answers are refused unless `pair_labelled`.
+
+    `max_positions` are those of the model: no larger max_length is suggested.
 
     Problems are gathered, not raised: call `raise_if_errors`. A resolved `template`, such as that of the training data, is used as it
     is; `opened` has the rows of paths that stand for data in memory. Raises ConfigError for settings that cannot be, StorageError when
@@ -97,13 +91,8 @@ def check_data(
         except DataError as error:
             failure = failure or error
             seen.tally.add(_as_problem(error, path), is_row=False)
-    _judge(seen, paths, max_bad_rows)
-    return _checked(seen, readers, shapes, max_bad_rows=max_bad_rows, failure=failure)
-
-
-def count_overlap(train: CheckedData, held_out: CheckedData) -> int:
-    """How many held-out examples have a prompt that is also trained on."""
-    return int(np.isin(held_out.prompts, train.prompts).sum())
+    repeats = judged(seen, paths, max_bad_rows)
+    return _checked(seen, readers, shapes, repeats=repeats, max_positions=max_positions, max_bad_rows=max_bad_rows, failure=failure)
 
 
 def _check_path(
@@ -118,7 +107,7 @@ def _check_path(
 ) -> None:
     """Adds the rows of one path to `seen`. Raises DataError when they have no known shape, or not that of the paths before."""
     items = iter(reader)
-    first, told = _first_rows(items)
+    first, told = first_rows(items)
     if not told:
         for problem in _counted(first, seen.tally):
             assert isinstance(problem, Problem)
@@ -136,19 +125,6 @@ def _restartable(first_pass: Iterator[Row | Problem], reader: RowReader) -> Call
     """What starts a pass: first the one that told the shape goes on, later ones (labelled answers are read twice) begin anew."""
     passes = [first_pass]
     return lambda: passes.pop() if passes else iter(reader)
-
-
-def _first_rows(items: Iterator[Row | Problem]) -> tuple[list[Row | Problem], list[Row]]:
-    """The first items up to the 64th row, and the rows among them."""
-    first: list[Row | Problem] = []
-    rows: list[Row] = []
-    for item in items:
-        first.append(item)
-        if isinstance(item, Row):
-            rows.append(item)
-        if len(rows) == ROWS_FOR_SHAPE:
-            break
-    return first, rows
 
 
 def _counted(items: Iterable[Row | Problem], tally: Tally) -> Iterator[Row | Problem]:
@@ -170,50 +146,20 @@ def _ensure_same_shape(path: str, shape: Shape, shapes: Mapping[str, Shape]) -> 
             )
 
 
-def _judge(seen: Gathering, paths: Sequence[str], max_bad_rows: int) -> None:
-    """What can only be said at the end: nothing is left, or all the same."""
-    tally, num = seen.tally, len(seen.wholes)
-    if num == 0 and tally.num_errors == tally.num_bad_rows <= max_bad_rows:
-        tally.add(_nothing_left(seen, paths[0]), is_row=False)
-    if num == 1:
-        tally.warn("one-row", 1, f"there is a single {seen.noun}")
-    num_different = len(np.unique(np.frombuffer(seen.wholes, dtype=np.uint64))) if num else 0
-    tally.warn("duplicates", num - num_different, f"{seen.noun}s stand in the data more than once")
-    if num > 1 and num_different == 1:
-        tally.warn("all-rows-identical", 1, f"all {num:,} {seen.noun}s are the same")
-    for kind, message in _NOTE_MESSAGES.items():
-        tally.warn(kind, tally.notes[kind], f"{tally.notes[kind]:,} {message}")
-    if seen.reads == "labelled":
-        for kind, num_warned, message in label_warnings(seen.labels[True], seen.labels[False], seen.possible_pairs):
-            tally.warn(kind, num_warned, message)
-
-
-def _nothing_left(seen: Gathering, path: str) -> Problem:
-    tally = seen.tally
-    source = Source(path, 1)
-    if tally.dropped and tally.dropped.keys() <= _TOO_LONG and not tally.num_errors:
-        message = (
-            f"all {tally.rows:,} rows are longer than max_length {seen.max_length:,}; the shortest has {seen.shortest_too_long:,} tokens"
-        )
-        return Problem("all-too-long", message, source, fix=f"raise max_length to {seen.shortest_too_long} or more")
-    why = ", ".join(
-        [f"{num:,} {kind}" for kind, num in tally.dropped.items()] + [f"{tally.num_errors:,} with errors"] * bool(tally.num_errors)
-    )
-    return Problem(
-        "no-rows-left",
-        f"no {seen.noun} is left of {tally.rows:,} rows{f' ({why})' if why else ''}",
-        source,
-        fix="see why rows were dropped",
-    )
-
-
 def _checked(
-    seen: Gathering, readers: Sequence[RowReader], shapes: Mapping[str, Shape], *, max_bad_rows: int, failure: DataError | None
+    seen: Gathering,
+    readers: Sequence[RowReader],
+    shapes: Mapping[str, Shape],
+    *,
+    repeats: Mapping[str, Any],
+    max_positions: int | None,
+    max_bad_rows: int,
+    failure: DataError | None,
 ) -> CheckedData:
     files = [{"path": str(file.path), "sha256": file.sha256, "size": file.size} for reader in readers for file in reader.files]
     tokens = token_statistics(seen.store, seen.tally.notes) if seen.store is not None else None
     report = seen.tally.report(
-        pairs=len(seen.wholes),
+        pairs=len(seen.traces),
         shape=" + ".join(dict.fromkeys(shape.name for shape in shapes.values())) or "unknown",
         max_bad_rows=max_bad_rows,
         files=tuple(files),
@@ -222,6 +168,9 @@ def _checked(
         reads=seen.reads,
         noun=seen.noun,
         answers=_answer_figures(seen),
+        lengths=seen.lengths.figures(),
+        repeats=repeats,
+        max_lengths=seen.full_lengths.table(max_length=seen.max_length, max_positions=max_positions),
     )
     fingerprint: dict[str, Any] = {
         "files": [file["sha256"] for file in files],
@@ -235,8 +184,7 @@ def _checked(
     }
     if seen.reads != "pairs":
         fingerprint["reads"] = seen.reads
-    prompts = np.array(seen.prompts, dtype=np.uint64)
-    return CheckedData(report, tuple(shapes.values()), seen.store, seen.template, fingerprint, prompts, failure)
+    return CheckedData(report, tuple(shapes.values()), seen.store, seen.template, fingerprint, seen.traces, failure)
 
 
 def _answer_figures(seen: Gathering) -> dict[str, Any] | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from orpo.core.records import Conversation, LabelledAnswer, PreferencePair, Reads, Record, Source, Text
 
@@ -23,6 +23,17 @@ class Example:
     scores: tuple[float, ...] = ()
 
 
+class Hashes(NamedTuple):
+    """8 bytes each: of the prompt, of what is said of its answers, and of the opposite.
+
+    The opposite of answers in an order are the same answers in reversed order; that of a single labelled answer is its other label.
+    """
+
+    prompt: bytes
+    said: bytes
+    opposite: bytes
+
+
 def as_example(record: Record, reads: Reads = "pairs") -> Example:
     """The record as an example. Where labelled answers are read, the chosen answer of a pair is desirable and the rejected one is not."""
     if isinstance(record, PreferencePair):
@@ -33,29 +44,35 @@ def as_example(record: Record, reads: Reads = "pairs") -> Example:
     return Example(record.prompt, record.completions, record.source, record.tools, scores=record.scores)
 
 
-def prompt_hash(example: Example) -> int:
-    """A 64-bit hash of the prompt."""
-    return _hash([_as_text(example.prompt)])
-
-
-def whole_hash(example: Example) -> int:
-    """A 64-bit hash of the prompt, the completions in order, and their labels."""
-    labels = [repr(example.labels)] if example.labels else []
-    return _hash([*map(_as_text, (example.prompt, *example.completions)), *labels])
+def hashes(example: Example) -> Hashes:
+    """What tells the example from others, and what it would contradict."""
+    prompt = _hash(_as_bytes(example.prompt))
+    answers = [_hash(_as_bytes(part)) for part in example.completions]
+    labels = bytes(example.labels)
+    if len(answers) == 1:
+        said, opposite = (_hash(answers[0] + marks) for marks in (labels, bytes(not label for label in example.labels)))
+    elif len(answers) == 2 and not labels:
+        said, opposite = answers
+    else:
+        said, opposite = (_hash(b"".join(parts) + labels) for parts in (answers, answers[::-1]))
+    return Hashes(prompt, said, opposite)
 
 
 def group_hash(example: Example) -> int:
     """A 64-bit hash of prompt and tools: equal for labelled answers that can be paired."""
-    return _hash([_as_text(example.prompt), json.dumps(example.tools, sort_keys=True, default=str)])
+    tools = json.dumps(example.tools, sort_keys=True, default=str)
+    return int.from_bytes(_hash(_hash(_as_bytes(example.prompt)) + _hash(_as_bytes(tools))), "little")
 
 
-def _as_text(part: Text | Conversation) -> str:
-    return part if isinstance(part, str) else repr([turn.as_dict() for turn in part])
+def text_of(part: Text | Conversation) -> str:
+    """The words of a prompt or an answer: of messages their contents, one after another, but for the system's, which many rows share."""
+    return part if isinstance(part, str) else "\n".join(turn.content for turn in part if turn.role != "system")
 
 
-def _hash(parts: Sequence[str]) -> int:
-    digest = blake2b(digest_size=8)
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "little") + data)  # with its length: "ab" + "c" is not "a" + "bc"
-    return int.from_bytes(digest.digest(), "little")
+def _as_bytes(part: Text | Conversation) -> bytes:
+    text = part if isinstance(part, str) else repr([turn.as_dict() for turn in part])
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _hash(data: bytes) -> bytes:
+    return blake2b(data, digest_size=8).digest()

@@ -8,25 +8,36 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from orpo.core.records import LabelledAnswer, PreferencePair, Reads, Record
+from orpo.core.records import LabelledAnswer, PreferencePair, Reads, Record, Source
 from orpo.core.tokens import TokenizedExample
 from orpo.data.data_report import Tally
-from orpo.data.example import Example, as_example, group_hash, prompt_hash, whole_hash
+from orpo.data.example import Example, as_example, group_hash, text_of
 from orpo.data.label_balance import num_possible_pairs
+from orpo.data.length_bias import LengthCounts
 from orpo.data.limits import IDENTICAL_AFTER_CUT, Overlong, apply_limit
+from orpo.data.max_lengths import FullLengths
 from orpo.data.row import Problem
 from orpo.data.store import TokenStore
 from orpo.data.templates import Template, resolve_template
-from orpo.data.tokenize import BATCH_EXAMPLES, ExampleTokenizer, Tokenized
+from orpo.data.tokenize import BATCH_EXAMPLES, IDENTICAL_TOKENS, JOINED_WORDS, SPECIAL_TOKEN_TEXT, ExampleTokenizer, Tokenized
+from orpo.data.traces import RowTraces
 
 _NOUNS: Mapping[Reads, str] = {"pairs": "pair", "labelled": "labelled answer", "rankings": "ranking"}
+
+_ODD = {
+    SPECIAL_TOKEN_TEXT: "the text of a control token, such as </s>, is encoded as plain text, not as the token",
+    JOINED_WORDS: "no space or line break stands between the last word of the prompt and the first of the answer",
+    IDENTICAL_TOKENS: "an answer is the same as a better one once the template is applied: it does not take part",
+    IDENTICAL_AFTER_CUT: "an answer became the same as a better one when it was cut: it does not take part",
+}
 
 
 @dataclass
 class Gathering:
     """State of one pass. `tokenizer` None checks the structure alone; `use_template` must come before the first record otherwise.
 
-    `prompts` and `wholes` have an entry for each example that is kept; `labels` and `sizes` count its labels and its completions.
+    `traces` has an entry for each example that is kept; `labels` and `sizes` count its labels and its completions. `lengths` compares those
+    of chosen and rejected; `full_lengths` are those before a limit.
     """
 
     tokenizer: Any
@@ -37,16 +48,18 @@ class Gathering:
     template: Template | None = None
     store: TokenStore | None = None
     example_tokenizer: ExampleTokenizer | None = None
-    prompts: array[int] = field(default_factory=lambda: array("Q"))
-    wholes: array[int] = field(default_factory=lambda: array("Q"))
+    traces: RowTraces = field(default_factory=RowTraces)
+    full_lengths: FullLengths = field(default_factory=FullLengths)
     labels: Counter[bool] = field(default_factory=Counter)
     sizes: Counter[int] = field(default_factory=Counter)
     possible_pairs: int = 0
     shortest_too_long: int = 0
     noun: str = ""
+    lengths: LengthCounts = field(init=False)
 
     def __post_init__(self) -> None:
         self.noun = _NOUNS[self.reads]
+        self.lengths = LengthCounts("characters" if self.tokenizer is None else "tokens")
 
     def add(self, items: Iterable[Record | Problem]) -> None:
         """Takes the records and problems of one path, in order."""
@@ -89,14 +102,22 @@ class Gathering:
 
     def _count(self, example: Example, size: int) -> None:
         """Notes an example of which `size` completions are kept."""
-        self.prompts.append(prompt_hash(example))
-        self.wholes.append(whole_hash(example))
+        self.traces.append(example)
+        if self.tokenizer is None:
+            self._compare(example, [len(text_of(part)) for part in example.completions])
         self.labels.update(example.labels)
         self.sizes[size] += 1
+
+    def _compare(self, example: Example | TokenizedExample, lengths: Sequence[int]) -> None:
+        """Counts the lengths of chosen and rejected, of a pair alone."""
+        if len(lengths) == 2 and not example.labels and not example.scores:
+            self.lengths.add(*lengths)
 
     def _stored(self, tokenized: Tokenized) -> int:
         """How many completions went into the store; 0 where the example did not, and its problem was counted."""
         result = tokenized.result
+        if isinstance(result, TokenizedExample):
+            self.full_lengths.append(result)
         if isinstance(result, TokenizedExample) and self.max_length is not None:
             result = self._limited(result, self.max_length)
         if isinstance(result, Problem):
@@ -104,7 +125,8 @@ class Gathering:
             return 0
         assert self.store is not None
         self.store.append(result)
-        self.tally.notes.update(tokenized.notes)
+        self._compare(result, [len(ids) for ids in result.completions])
+        self._note(tokenized.notes, result.source)
         return len(result.completions)
 
     def _limited(self, example: TokenizedExample, max_length: int) -> TokenizedExample | Problem:
@@ -118,6 +140,14 @@ class Gathering:
         room = max_length - len(example.prompt_ids)
         cuts = [max(len(ids) - room, 0) for ids in example.completions]
         num_equal = len(example.completions) - len(result.completions)
-        notes = {"rows-cut": 1, "answers-cut": sum(cut > 0 for cut in cuts), "tokens-cut": sum(cuts), IDENTICAL_AFTER_CUT: num_equal}
-        self.tally.notes.update(notes)
+        self.tally.notes.update({"rows-cut": 1, "answers-cut": sum(cut > 0 for cut in cuts), "tokens-cut": sum(cuts)})
+        self._note([IDENTICAL_AFTER_CUT] * num_equal, example.source)
         return result
+
+    def _note(self, notes: Iterable[str], source: Source) -> None:
+        """Counts what is odd about the tokens of a row: as a warning with its place, or where it is no more than a figure as that."""
+        for note in notes:
+            if note in _ODD:
+                self.tally.add(Problem(note, _ODD[note], source, "warning"))
+            else:
+                self.tally.notes[note] += 1

@@ -11,7 +11,7 @@ from typing import Any
 
 from orpo.core.records import Conversation, Source, Text
 from orpo.data.byte_streams import ByteFile, numbered_lines
-from orpo.data.checks import ERRORS_SHOWN, ROWS_FOR_SHAPE
+from orpo.data.checks import ERRORS_SHOWN
 from orpo.data.columns import by_role
 from orpo.data.example import Example
 from orpo.data.formats import detect_shape
@@ -26,6 +26,7 @@ from orpo.data.shapes.fields import Fields
 from orpo.data.shapes.instructions import alpaca_prompt, user
 from orpo.data.shapes.kinds import Kind, column_kinds, messages_as_text
 from orpo.data.shapes.problems import RowProblem
+from orpo.data.shown_rows import ROWS_FOR_SHAPE
 from orpo.data.transcripts import looks_like_transcript, parse_transcript
 from orpo.errors import DataError
 

@@ -45,6 +45,11 @@ class Renderer:
         self._seconds = seconds_per_row
         self._slow_rows = 0
 
+    @property
+    def is_raw(self) -> bool:
+        """Whether no chat template is applied."""
+        return self._template.is_raw
+
     def rendered(self, example: Example, budget: TimeBudget) -> Rendered | Problem:
         """The example as text, or the reason why it has none."""
         if self._template.is_raw:

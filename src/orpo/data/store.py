@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import errno
-import tempfile
 import threading
-import weakref
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from orpo.core.records import Source
 from orpo.core.tokens import TokenIds, TokenizedExample
-from orpo.errors import StorageError
-
-_BUFFER_BYTES = 1 << 20
-_NUM_BYTES = np.dtype(np.int32).itemsize
+from orpo.data.places import Places
+from orpo.data.spill_file import SpillFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +60,14 @@ class TokenStore(Sequence[TokenizedExample]):
 
     A label takes 1 byte more, a score 8. Labels, or scores, are those of all examples or of none.
     The first read ends the writing. From then on the ids are a read-only memory map, shared by threads and by forked processes.
-    The file has no name, so nothing is left behind when the process ends, however it ends.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or Path(tempfile.gettempdir())
-        try:
-            self._file = tempfile.TemporaryFile(  # noqa: SIM115 - open as long as the store lives
-                dir=self._folder, prefix="orpo-", buffering=_BUFFER_BYTES
-            )
-        except OSError as error:
-            raise self._storage_error(error) from error
-        weakref.finalize(self, _close, self._file)
+        self._file = SpillFile("keeping tokenized pairs", folder)
         self._ends = array("q", [0])  # where each run of ids ends: a prompt, or one completion
         self._first = array("q", [0])  # number of the run an example begins with; one more entry than examples
         self._labels, self._scores = array("b"), array("d")  # one entry per completion; empty where there are none
-        self._files: dict[tuple[str, bool], int] = {}
-        self._file_numbers = array("i")
-        self._row_numbers = array("q")
+        self._places = Places()
         self._ids: TokenIds | None = None
         self._freezing = threading.Lock()
 
@@ -94,21 +78,16 @@ class TokenStore(Sequence[TokenizedExample]):
             assert len(values) in (0, len(example.completions)), "one label and one score per completion, or none"
             assert not len(self) or bool(values) == bool(kept), "labels and scores are those of all examples or of none"
         parts = (example.prompt_ids, *example.completions)
-        try:
-            self._file.write(np.concatenate(parts).astype(np.int32, copy=False).tobytes())
-        except OSError as error:
-            raise self._storage_error(error) from error
+        self._file.write(np.concatenate(parts).astype(np.int32, copy=False).tobytes())
         for ids in parts:
             self._ends.append(self._ends[-1] + len(ids))
         self._first.append(len(self._ends) - 1)
-        place = (example.source.file, example.source.is_line)
-        self._file_numbers.append(self._files.setdefault(place, len(self._files)))
-        self._row_numbers.append(example.source.number)
+        self._places.append(example.source)
         self._labels.extend(example.labels)
         self._scores.extend(example.scores)
 
     def __len__(self) -> int:
-        return len(self._row_numbers)
+        return len(self._places)
 
     @overload
     def __getitem__(self, index: int) -> TokenizedExample: ...
@@ -133,8 +112,7 @@ class TokenStore(Sequence[TokenizedExample]):
 
     def source(self, index: int) -> Source:
         """The place an example came from."""
-        file, is_line = list(self._files)[self._file_numbers[index]]
-        return Source(file, self._row_numbers[index], is_line)
+        return self._places[index]
 
     @property
     def lengths(self) -> Lengths:
@@ -159,30 +137,5 @@ class TokenStore(Sequence[TokenizedExample]):
     def _frozen(self) -> TokenIds:
         with self._freezing:
             if self._ids is None:
-                self._ids = self._mapped()
+                self._ids = self._file.array(np.int32)
         return self._ids
-
-    def _mapped(self) -> TokenIds:
-        if self._ends[-1] == 0:  # an empty file cannot be mapped
-            return np.zeros(0, dtype=np.int32)
-        try:
-            self._file.flush()
-            # A plain view of the map: np.memmap costs ten times as much per slice.
-            return np.asarray(np.memmap(self._file, dtype=np.int32, mode="r", shape=(self._ends[-1],))).view(np.ndarray)
-        except OSError as error:
-            raise self._storage_error(error) from error
-
-    def _storage_error(self, error: OSError) -> StorageError:
-        need = self._ends[-1] * _NUM_BYTES if hasattr(self, "_ends") else 0
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        return StorageError(
-            "the disk is full" if is_full else f"a temporary file cannot be written: {error.strerror or error}",
-            where=str(self._folder),
-            doing=f"keeping tokenized pairs ({need:,} bytes so far)",
-            fix="free space there, or set TMPDIR to a folder with more",
-        )
-
-
-def _close(file: IO[bytes]) -> None:
-    with suppress(OSError):  # a full disk was told when it happened; what is still buffered is of no use
-        file.close()

@@ -16,7 +16,7 @@ import numpy as np
 
 from orpo.core.records import Record
 from orpo.core.tokens import TokenIds, TokenizedExample
-from orpo.data.control_text import ControlText, PlainEncoder
+from orpo.data.control_text import ControlText, Piece, PlainEncoder
 from orpo.data.example import Example, as_example
 from orpo.data.rendering import Rendered, Renderer
 from orpo.data.repeats import without_repeats
@@ -38,6 +38,16 @@ class Tokenized:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The ids of a row: its prompt, and what each full text has behind it. `notes` are those of `Tokenized`."""
+
+    rendered: Rendered
+    prompt: list[int]
+    completions: tuple[list[int], ...]
+    notes: tuple[str, ...]
+
+
 def tokenize_record(record: Record, tokenizer: Any, template: Template) -> TokenizedExample | Problem:
     """The record as ids, or the reason why it has none. For many records an `ExampleTokenizer` is several times faster."""
     return next(ExampleTokenizer(tokenizer, template).stream([as_example(record)])).result
@@ -49,7 +59,7 @@ class ExampleTokenizer:
     def __init__(self, tokenizer: Any, template: Template) -> None:
         control = ControlText(tokenizer)
         self._encoder = PlainEncoder(tokenizer, control)
-        self._renderer = Renderer(tokenizer, template, control)
+        self.renderer = Renderer(tokenizer, template, control)
         self._bos = _added_in_front(tokenizer) if template.is_raw else []
         self._eos = int(tokenizer.eos_token_id)
 
@@ -61,15 +71,28 @@ class ExampleTokenizer:
 
     def batch(self, examples: Sequence[Example]) -> list[Tokenized]:
         """What became of each of a few hundred examples."""
-        with self._renderer.budget() as budget:
-            rendered = [self._renderer.rendered(example, budget) for example in examples]
+        with self.renderer.budget() as budget:
+            rendered = [self.renderer.rendered(example, budget) for example in examples]
         encoded = iter(self._encoder.batch([text for item in rendered for text in _whole_texts(item)]))
         return [self._tokenized(example, item, encoded) for example, item in zip(examples, rendered, strict=True)]
 
+    def split(self, example: Example) -> Split | Problem:
+        """The ids of one example as they are before anything is left out or cut, or the reason why it has none."""
+        with self.renderer.budget() as budget:
+            rendered = self.renderer.rendered(example, budget)
+        return self._split(example, rendered, iter(self._encoder.batch(_whole_texts(rendered))))
+
+    def num_tokens_up_to(self, end: int, pieces: Sequence[Piece], ids: Sequence[int]) -> int:
+        """How many of `ids`, which are those of `pieces`, lie whole before character `end`."""
+        before = pieces_up_to(end, pieces)
+        is_typed = any(is_typed for _, is_typed in pieces)
+        found = self._encoder.pieces(before) if is_typed else self._encoder.batch(["".join(text for text, _ in before)])[0]
+        return _shared(self._bos + found, list(ids))
+
     def prompts(self, examples: Sequence[Example]) -> list[TokenIds | Problem]:
         """Ids that a reply to each example's prompt follows (completions are not looked at), or the reason why there are none."""
-        with self._renderer.budget() as budget:
-            rendered = [self._renderer.rendered(replace(example, completions=()), budget) for example in examples]
+        with self.renderer.budget() as budget:
+            rendered = [self.renderer.rendered(replace(example, completions=()), budget) for example in examples]
         encoded = iter(self._encoder.batch([text for item in rendered for text in _whole_texts(item)]))
         return [self._prompt(example, item, encoded) for example, item in zip(examples, rendered, strict=True)]
 
@@ -82,24 +105,26 @@ class ExampleTokenizer:
             return _untypable(example, error)
         return _array(ids) if ids else _without_token(example)
 
-    def _tokenized(self, example: Example, rendered: Rendered | Problem, encoded: Iterator[list[int]]) -> Tokenized:
+    def _split(self, example: Example, rendered: Rendered | Problem, encoded: Iterator[list[int]]) -> Split | Problem:
         if isinstance(rendered, Problem):
-            return Tokenized(rendered)
-        notes = [SPECIAL_TOKEN_TEXT] if rendered.has_typed_control else []
+            return rendered
         try:
             prompt, *full = self._ids(rendered, encoded)
         except ValueError as error:
-            return Tokenized(_untypable(example, error))
+            return _untypable(example, error)
         full = [ids if ends else [*ids, self._eos] for ids, ends in zip(full, rendered.ends_turn, strict=True)]
         boundary = min(_shared(prompt, ids) for ids in full)
-        if boundary < len(prompt):
-            notes.append(BOUNDARY_MERGED)
-        if rendered.is_joined:
-            notes.append(JOINED_WORDS)
-        result = self._example(example, prompt[:boundary], [ids[boundary:] for ids in full])
-        if isinstance(result, TokenizedExample):
-            notes += [IDENTICAL_TOKENS] * (len(full) - len(result.completions))
-        return Tokenized(result, tuple(notes))
+        notes = {SPECIAL_TOKEN_TEXT: rendered.has_typed_control, BOUNDARY_MERGED: boundary < len(prompt), JOINED_WORDS: rendered.is_joined}
+        told = tuple(note for note, is_so in notes.items() if is_so)
+        return Split(rendered, prompt[:boundary], tuple(ids[boundary:] for ids in full), told)
+
+    def _tokenized(self, example: Example, rendered: Rendered | Problem, encoded: Iterator[list[int]]) -> Tokenized:
+        split = self._split(example, rendered, encoded)
+        if isinstance(split, Problem):
+            return Tokenized(split)
+        result = self.example(example, split)
+        num_same = len(split.completions) - len(result.completions) if isinstance(result, TokenizedExample) else 0
+        return Tokenized(result, (*split.notes, *[IDENTICAL_TOKENS] * num_same))
 
     def _ids(self, rendered: Rendered, encoded: Iterator[list[int]]) -> list[list[int]]:
         """Ids of the prompt and of each full text, with BOS where the tokenizer adds it."""
@@ -107,8 +132,9 @@ class ExampleTokenizer:
             return [self._bos + self._encoder.pieces(pieces) for pieces in (rendered.prompt, *rendered.full)]
         return [self._bos + next(encoded) for _ in (rendered.prompt, *rendered.full)]
 
-    def _example(self, example: Example, prompt: list[int], completions: list[list[int]]) -> TokenizedExample | Problem:
+    def example(self, example: Example, split: Split) -> TokenizedExample | Problem:
         """The example with these ids, each completion once; a Problem where it cannot be trained on."""
+        prompt, completions = split.prompt, split.completions
         if not prompt:
             return _without_token(example)
         if min(map(len, completions)) == 0 or [self._eos] in completions:
@@ -126,6 +152,17 @@ def _whole_texts(rendered: Rendered | Problem) -> list[str]:
     if isinstance(rendered, Problem) or rendered.has_typed_control:
         return []
     return ["".join(text for text, _ in pieces) for pieces in (rendered.prompt, *rendered.full)]
+
+
+def pieces_up_to(end: int, pieces: Sequence[Piece]) -> list[Piece]:
+    """The pieces up to character `end`, the last one cut there."""
+    kept: list[Piece] = []
+    for text, is_typed in pieces:
+        if end <= 0:
+            break
+        kept.append((text[:end], is_typed))
+        end -= len(text)
+    return kept
 
 
 def _added_in_front(tokenizer: Any) -> list[int]:

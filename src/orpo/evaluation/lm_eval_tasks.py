@@ -6,10 +6,11 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,7 +29,6 @@ Figures = dict[str, float | None]
 class Tasks:
     """Tasks with their data sets, before any model is loaded."""
 
-    manager: Any
     loaded: Mapping[str, Any]
 
     @property
@@ -39,10 +39,12 @@ class Tasks:
     @property
     def longest_reply(self) -> int:
         """The most tokens that a task asks a reply to have; 0 where none asks for replies."""
-        asked = [task.config.generation_kwargs or {} for task in self._generating()]
+        asked = [task.config.generation_kwargs or {} for task in self.generating]
         return max((int(kwargs.get("max_gen_toks", 256)) for kwargs in asked), default=0)
 
-    def _generating(self) -> list[Any]:
+    @property
+    def generating(self) -> list[Any]:
+        """The tasks that ask for replies, and not for log-probs alone."""
         return [task for task in self.loaded["tasks"].values() if task.get_config("output_type") == "generate_until"]
 
 
@@ -53,11 +55,10 @@ def require_installed() -> None:
 
 
 def load_tasks(names: Sequence[str], copies: Mapping[str, str]) -> Tasks:
-    """The tasks with their data sets: from the hub or its cache, or from the folders of `copies` by task.
+    """The tasks of the installed library with their data sets: from the hub or its cache, or from the folders of `copies` by task.
 
     Raises ConfigError for a task that the library does not know; OrpoError where a data set cannot be had.
     """
-    require_installed()
     with _quiet():
         from lm_eval.tasks import TaskManager
 
@@ -73,7 +74,7 @@ def load_tasks(names: Sequence[str], copies: Mapping[str, str]) -> Tasks:
                 )
         with TemporaryDirectory() as folder:
             wanted = [_on_copy(manager, name, copies[name], Path(folder)) if name in copies else name for name in names]
-            return Tasks(manager, _loaded(manager, wanted, names))
+            return Tasks(_loaded(manager, wanted, names))
 
 
 def _on_copy(manager: Any, name: str, copy: str, folder: Path) -> str:
@@ -114,17 +115,17 @@ def task_figures(
     # Its resamples are few: forking a process that holds a model for them would take longer, and cannot be done under CUDA.
     os.environ.setdefault("DISABLE_MULTIPROC", "1")
     with _quiet():
-        from lm_eval import simple_evaluate
+        from lm_eval import evaluate
         from lm_eval.models.huggingface import HFLM
 
+        _settle(tasks, max_new_tokens)
         try:
-            outcome = simple_evaluate(
-                model=HFLM(pretrained=body, tokenizer=tokenizer, batch_size=BATCH_SIZE),
-                tasks=list(tasks.loaded["tasks"].values()),
-                task_manager=tasks.manager,
-                gen_kwargs={"max_gen_toks": max_new_tokens} if max_new_tokens else None,
-                apply_chat_template=is_chat,
+            outcome = evaluate(
+                HFLM(pretrained=body, tokenizer=tokenizer, batch_size=BATCH_SIZE),
+                tasks.loaded,
                 limit=num_documents,
+                apply_chat_template=is_chat,
+                fewshot_as_multiturn=True,
                 bootstrap_iters=BOOTSTRAP_ITERATIONS,
                 log_samples=False,
             )
@@ -137,6 +138,18 @@ def task_figures(
                 fix="fetch it once with a network: python -m nltk.downloader punkt_tab",
             ) from error
     return _figures(outcome)
+
+
+def _settle(tasks: Tasks, max_new_tokens: int | None) -> None:
+    """Nothing; the settings that tasks leave open are those that the library's own command gives them."""
+    from lm_eval.defaults import DEFAULT_OTHER_SEED
+
+    for task in tasks.loaded["tasks"].values():
+        if task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
+    for task in tasks.generating if max_new_tokens else ():
+        task.set_config(key="generation_kwargs", value={"max_gen_toks": max_new_tokens}, update=True)
 
 
 def _figures(outcome: Mapping[str, Any]) -> Figures:
@@ -156,12 +169,16 @@ def _figures(outcome: Mapping[str, Any]) -> Figures:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, the library's advice is not logged, and what it and nltk print goes to stderr: stdout is for figures."""
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Inside, advice of the libraries is neither logged nor printed; progress bars are shown on a terminal alone."""
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "huggingface_hub", "datasets")]
+    levels = [logger.level for logger in loggers]
+    unread = StringIO()
+    bars = unread if not sys.stderr.isatty() else sys.stderr
     try:
-        with redirect_stdout(sys.stderr):
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with redirect_stdout(unread), redirect_stderr(bars):
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

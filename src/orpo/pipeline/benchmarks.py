@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orpo.errors import ConfigError
-from orpo.evaluation.lm_eval_tasks import Figures, how_to_copy, load_tasks, task_figures
+from orpo.evaluation.lm_eval_tasks import Figures, how_to_copy, load_tasks, require_installed, task_figures
 from orpo.pipeline.eval_config import EvalConfig
 from orpo.pipeline.evaluate import base_of
 from orpo.pipeline.speakers import generation_dtype, speaker_of, voice_of
@@ -22,7 +22,10 @@ def benchmarks(config: EvalConfig, *, say: Callable[[str], None]) -> list[Evalua
     from importlib.metadata import version
 
     voice = voice_of(config.run)
-    tasks = load_tasks(config.tasks, _copies(config))
+    copies = _copies(config)
+    require_installed()
+    say(f"data sets    of {', '.join(config.tasks)}: {', '.join(copies.values()) or 'from the hub or its cache'}")
+    tasks = load_tasks(config.tasks, copies)
     positions = models.load_shape(base_of(voice.folder, voice.config)).max_positions
     longest = _reply_tokens(tasks.longest_reply, config.max_new_tokens, positions)
     is_chat = voice.manner == "chat"

@@ -115,11 +115,13 @@ def _held_signals() -> Iterator[None]:
 def _environment(rank: int, num: int, port: int) -> dict[str, str]:
     """What torchrun would set, and a share of the cores for each process."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    source = str(Path(__file__).parents[2])
+    source = Path(__file__).parents[2]
+    # A source tree may be on the caller's path alone; an installed package is found, and its folder must not come before Python's own.
+    paths = [] if source.name in ("site-packages", "dist-packages") else [str(source)]
     return {
         "OMP_NUM_THREADS": str(max(1, cores // num)),
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH")))),
+        "PYTHONPATH": os.pathsep.join([*paths, *filter(None, [os.environ.get("PYTHONPATH")])]),
         **{"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(num), "LOCAL_WORLD_SIZE": str(num)},
         **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
     }

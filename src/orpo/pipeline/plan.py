@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +117,11 @@ def run_plan(resolved: ResolvedConfig, *, free: int | None = None) -> RunPlan:
     if config.use_peft:
         models.check_lora_targets(str(config.model), config.lora_target_modules)
     max_length = models.effective_max_length(config.max_length, shape, is_explicit=resolved.origins["max_length"] != "default")
-    data = checked_data(config, config.data, tokenizer, max_length=max_length)
+    checked = partial(checked_data, config, tokenizer=tokenizer, max_length=max_length, max_positions=shape.max_positions)
+    data = checked(config.data)
     store, template = store_and_template(data)
     models.check_tokenizer(tokenizer, shape, str(config.model), num_new=len(template.new_tokens))
-    held = checked_data(config, config.eval_data, tokenizer, max_length=max_length, template=template) if config.eval_data else None
+    held = checked(config.eval_data, template=template) if config.eval_data else None
     part, held_out = split_pairs(config, data, held)
     parts = part_lengths(store.lengths, part.indices, chosen_alone=part.chosen_alone)
     steps = plan(config, parts.sum(axis=1).tolist())

@@ -128,7 +128,9 @@ def prepare(resolved: ResolvedConfig, say: Say, *, given: Given = NOTHING) -> Pr
     max_length = models.effective_max_length(config.max_length, shape, is_explicit=resolved.origins["max_length"] != "default")
     if max_length < config.max_length:
         say(f"note         max_length is {max_length:,}: this model has no more positions")
-    checked = partial(checked_data, config, tokenizer=tokenizer, max_length=max_length, opened=given.rows)
+    checked = partial(
+        checked_data, config, tokenizer=tokenizer, max_length=max_length, max_positions=shape.max_positions, opened=given.rows
+    )
     data = checked(config.data)
     held = checked(config.eval_data, template=data.template) if config.eval_data else None
     store, template = store_and_template(data)

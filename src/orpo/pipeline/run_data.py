@@ -8,12 +8,13 @@ from typing import Any, cast
 import numpy as np
 
 from orpo.core.records import Reads
-from orpo.data.checks import CheckedData, check_data, count_overlap
+from orpo.data.checks import CheckedData, check_data
 from orpo.data.columns import parse_columns
 from orpo.data.limits import Overlong
 from orpo.data.rows import RowReader
 from orpo.data.store import TokenStore
 from orpo.data.templates import Template
+from orpo.data.traces import Overlap, overlap
 from orpo.errors import ConfigError
 from orpo.objectives import catalogue
 from orpo.pipeline.part import Part
@@ -22,12 +23,19 @@ from orpo.training.config import TrainConfig
 Say = Callable[[str], None]
 
 
+OVERLAP_SAID = {
+    "held_out_prompts_also_trained_on": "held-out prompts are also in the training data: held-out accuracy looks better than it is",
+    "held_out_prompts_nearly_trained_on": "held-out prompts are nearly the same as one of the training data",
+}
+
+
 def checked_data(
     config: TrainConfig,
     paths: Sequence[str],
     tokenizer: Any,
     *,
     max_length: int,
+    max_positions: int | None = None,
     template: Template | None = None,
     opened: Mapping[str, RowReader] | None = None,
 ) -> CheckedData:
@@ -45,6 +53,7 @@ def checked_data(
         max_bad_rows=config.max_bad_rows,
         pair_labelled=config.pair_labelled,
         reads=reads_of(config.objective),
+        max_positions=max_positions,
         opened=opened,
     )
     data.raise_if_errors()
@@ -94,8 +103,16 @@ def split_report(data: CheckedData, held: CheckedData | None, train_part: Part, 
     report: dict[str, Any] = {**data.report.as_dict(), "trained_on": len(train_part), "held_out": len(held_out) if held_out else 0}
     if held is not None:
         report["eval_data"] = held.report.as_dict()
-        report["held_out_prompts_also_trained_on"] = count_overlap(data, held)
+    if held_out is not None:
+        other = data if held is None else held
+        rows = [np.array(part.indices, dtype=np.int64) for part in (train_part, held_out)]
+        report.update(overlap_figures(overlap(data.traces, other.traces, trained_rows=rows[0], held_rows=rows[1])))
     return report
+
+
+def overlap_figures(found: Overlap) -> dict[str, int]:
+    """What a report has on prompts that are both trained on and held out."""
+    return {"held_out_prompts_also_trained_on": found.same, "held_out_prompts_nearly_trained_on": found.near}
 
 
 def say_data(report: Mapping[str, Any], data: CheckedData, say: Say) -> None:
@@ -107,8 +124,8 @@ def say_data(report: Mapping[str, Any], data: CheckedData, say: Say) -> None:
     say(f"template     {template.description}")
     for note in template.notes:
         say(f"note         {note}")
-    for severity in ("dropped", "warnings"):
-        for kind, num in report[severity].items():
-            say(f"{'dropped' if severity == 'dropped' else 'warning':<13}{num:,} x {kind}")
-    if report.get("held_out_prompts_also_trained_on"):
-        say(f"warning      {report['held_out_prompts_also_trained_on']:,} held-out prompts are also in the training data")
+    for finding in report["findings"]:
+        say(f"{finding['severity']:<13}{finding['num']:,} x {finding['kind']}: {finding['effect']}")
+    for key, said in OVERLAP_SAID.items():
+        if report.get(key):
+            say(f"warning      {report[key]:,} {said}")

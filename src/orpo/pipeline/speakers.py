@@ -88,6 +88,14 @@ class Speaker:
     body: Any
     adapters: bool = True
 
+    @property
+    def about(self) -> str:
+        """How it hears what is asked; of the base of another speaker, which model it is."""
+        if self.name == BASE:
+            return f"{self.voice.base}{'' if self.adapters else ', adapters off'}, asked in the same way"
+        alone = ": each line is continued as text, by itself" if self.voice.manner == "text" else ""
+        return f"{self.voice.template.description}{alone}"
+
     @contextmanager
     def speaking(self) -> Iterator[None]:
         """Inside, the body is this speaker's."""

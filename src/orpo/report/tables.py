@@ -17,6 +17,7 @@ from orpo.runs.summary import RunData
 MAX_ENTRIES = 40
 MAX_COLUMNS = 10
 MAX_CELL = 120
+MAX_METHOD = 400
 MAX_TEXT = 12_000
 
 
@@ -35,36 +36,104 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[Child]], *, name: str, c
 
 
 def data_section(report: Mapping[str, Any]) -> Html:
-    """What the data check found: rows, pairs, problems by kind, token statistics, the template."""
+    """What the data check found: rows, problems by kind with what they do, lengths, repeats, token statistics, what limits would cost."""
     entries: list[tuple[Child, Child]] = []
-    for key in ("shape", "rows", "pairs", "trained_on", "held_out", "held_out_prompts_also_trained_on", "template"):
+    for key in ("shape", "rows", "pairs", "trained_on", "held_out", *_OVERLAP, "template"):
         if report.get(key) is not None:
             entries.append((key.replace("_", " "), json_cell(report[key])))
     errors = report.get("errors")
     num_errors = report.get("num_errors", len(errors) if isinstance(errors, list) else errors)
     entries += [("errors", json_cell(num_errors))] if num_errors is not None else []
-    problems = [
-        (kind, severity, json_cell(num))
-        for severity in ("dropped", "warnings")
-        for kind, num in facts.mapping(report.get(severity)).items()
-    ]
-    parts: list[Html | None] = [pairs_list(entries)]
-    if problems:
-        rows = [(clipped(str(kind), 80), severity, num) for kind, severity, num in problems[:MAX_ENTRIES]]
-        parts.append(
-            table(
-                ("kind", "what was done", "rows"), [(kind, _DONE[severity], num) for kind, severity, num in rows], name="Problems by kind"
-            )
-        )
-        parts.append(_more(len(problems), "kinds"))
-    else:
-        parts.append(element("p", "No row was dropped or warned about.", class_="note"))
     held_out = facts.mapping(report.get("eval_data"))
-    more = [element("h3", "Held-out data"), data_section(held_out)] if held_out else []
-    return join([*parts, _tokens(facts.mapping(report.get("tokens"))), *more])
+    return join(
+        [
+            pairs_list(entries),
+            _problems(report),
+            _lengths(facts.mapping(report.get("lengths"))),
+            _repeats(facts.mapping(report.get("repeats"))),
+            _tokens(facts.mapping(report.get("tokens"))),
+            _limits(facts.mapping(report.get("max_lengths"))),
+            *([element("h3", "Held-out data"), data_section(held_out)] if held_out else []),
+        ]
+    )
 
 
-_DONE = {"dropped": "dropped and counted", "warnings": "kept, with a warning"}
+_OVERLAP = ("held_out_prompts_also_trained_on", "held_out_prompts_nearly_trained_on")
+_DONE = {"dropped": "dropped and counted", "warning": "kept, with a warning"}
+
+
+def _problems(report: Mapping[str, Any]) -> Html:
+    """Rows dropped or warned about, by kind, with what each kind does to training and what to do."""
+    rows: list[tuple[Child, ...]] = []
+    for finding in map(facts.mapping, facts.sequence(report.get("findings")) or _counts(report)):
+        severity = str(finding.get("severity", ""))
+        texts = [clipped(str(finding.get(key, "")), MAX_CELL) for key in ("kind", "effect", "fix")]
+        rows.append((texts[0], _DONE.get(severity, clipped(severity, 80)), json_cell(finding.get("num")), *texts[1:]))
+    if not rows:
+        return element("p", "No row was dropped or warned about.", class_="note")
+    heads = ("kind", "what was done", "rows", "what it does to training", "what to do")
+    return join([table(heads, rows[:MAX_ENTRIES], name="Problems by kind"), _more(len(rows), "kinds")])
+
+
+def _counts(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The findings of a report that has none: one of an earlier version, with counts alone."""
+    kinds = {"dropped": report.get("dropped"), "warning": report.get("warnings")}
+    return [{"kind": kind, "severity": name, "num": num} for name, part in kinds.items() for kind, num in facts.mapping(part).items()]
+
+
+_REPEATS = {
+    "duplicates": "rows that repeat an earlier one",
+    "near_duplicates": "rows that nearly repeat an earlier one",
+    "opposite": "rows that another one contradicts",
+    "repeated_prompts": "prompts that repeat an earlier one",
+    "near_repeated_prompts": "prompts that nearly repeat an earlier one",
+}
+_LIMITS = {
+    "max_length": "max_length",
+    "rows_over": "rows over it",
+    "prompts_over": "without room for an answer",
+    "answers_cut": "answers cut",
+    "identical": "made identical by the cut",
+    "tokens_drop": "tokens left, rows dropped",
+    "tokens_cut": "tokens left, answers cut",
+}
+
+
+def _lengths(figures: Mapping[str, Any]) -> Html | None:
+    """How often the chosen answer is the longer one, with its interval, and the mean lengths."""
+    share, low, high = (as_number(figures.get(f"longer_share{end}")) for end in ("", "_low", "_high"))
+    entries: list[tuple[Child, Child]] = []
+    if share is not None and low is not None and high is not None:
+        interval = f" ({percent(low)} to {percent(high)})"
+        entries.append(("chosen longer, of pairs of unequal length", join([datum(share, percent(share)), interval])))
+    for part in ("chosen", "rejected"):
+        if figures.get(f"mean_{part}") is not None:
+            unit = clipped(str(figures.get("unit", "")), 80)
+            entries.append((f"mean length of {part}, in {unit}", json_cell(figures[f"mean_{part}"])))
+    return pairs_list(entries) if entries else None
+
+
+def _repeats(figures: Mapping[str, Any]) -> Html | None:
+    """How often rows and prompts repeat, and what counts as nearly the same."""
+    entries: list[tuple[Child, Child]] = [(name, json_cell(figures[key])) for key, name in _REPEATS.items() if figures.get(key) is not None]
+    if not entries:
+        return None
+    method = element("p", f"Nearly: {clipped(str(figures['method']), MAX_METHOD)}.", class_="note") if figures.get("method") else None
+    return join([pairs_list(entries), method])
+
+
+def _limits(max_lengths: Mapping[str, Any]) -> Html | None:
+    """What each max_length would leave out or cut, and the suggested one with its rule."""
+    limits = [facts.mapping(limit) for limit in facts.sequence(max_lengths.get("limits"))]
+    if not limits:
+        return None
+    rows = [tuple(json_cell(limit.get(key)) for key in _LIMITS) for limit in limits[:MAX_ENTRIES]]
+    suggested, share = as_number(max_lengths.get("suggested")), as_number(max_lengths.get("rows_whole_share"))
+    said = None
+    if suggested is not None and share is not None:
+        kept = join([datum(suggested, count(suggested)), " keeps ", datum(share, percent(share)), " of the rows whole. Rule: "])
+        said = element("p", "Suggested max_length: ", kept, f"{clipped(str(max_lengths.get('rule', '')), MAX_CELL)}.", class_="note")
+    return join([table(tuple(_LIMITS.values()), rows, name="What each max_length would cost"), said])
 
 
 def _tokens(tokens: Mapping[str, Any]) -> Html | None:
