@@ -243,7 +243,7 @@ def env() -> None:
 def main() -> None:
     """Runs the command line; exits with the code of the error tree."""
     try:
-        app()
+        app(prog_name="orpo")  # and not `python -m orpo`, however it was started
     except OrpoError as error:
         _fail(str(error), error.exit_code)
 
