@@ -12,7 +12,14 @@ def test_the_front_page_is_under_150_lines(root: Path) -> None:
     assert len((root / "README.md").read_text().splitlines()) < 150
 
 
-GUIDES = ["docs/quick-start.md", "docs/align.md", "docs/reading-the-report.md", "docs/bad-data.md", "docs/data-formats.md"]
+GUIDES = [
+    "docs/quick-start.md",
+    "docs/align.md",
+    "docs/reading-the-report.md",
+    "docs/bad-data.md",
+    "docs/data-formats.md",
+    "docs/chat-and-generate.md",
+]
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/decisions/README.md", *GUIDES])
