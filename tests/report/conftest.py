@@ -272,6 +272,12 @@ def orpo_files() -> Files:
     return run_files("orpo")
 
 
+@pytest.fixture
+def sft_files() -> Files:
+    """The files of a finished SFT run on the same data."""
+    return run_files("sft")
+
+
 @pytest.fixture(scope="session")
 def long_metrics() -> list[Files]:
     """Rows of 5,000 logged steps, with a held-out row at every tenth."""

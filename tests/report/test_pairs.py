@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -106,10 +105,8 @@ def test_an_sft_run_of_the_same_model_and_data_is_overlaid_and_named(make_run: A
 
 
 @pytest.mark.parametrize("differs", ["model", "bytes", "status", "damaged"])
-def test_an_sft_run_of_another_model_or_other_bytes_is_not(differs: str, make_run: Any, orpo_files: Files) -> None:
-    from conftest import run_files
-
-    run, other = make_run(orpo_files, name="orpo-1"), run_files("sft")
+def test_an_sft_run_of_another_model_or_other_bytes_is_not(differs: str, make_run: Any, orpo_files: Files, sft_files: Files) -> None:
+    run, other = make_run(orpo_files, name="orpo-1"), sft_files
     if differs == "model":
         other["summary.json"]["sections"]["model"]["model"] = "another"
     if differs == "bytes":
@@ -122,14 +119,11 @@ def test_an_sft_run_of_another_model_or_other_bytes_is_not(differs: str, make_ru
     assert sft_beside(read_run(run)) is None
 
 
-def test_of_several_sft_runs_the_one_that_finished_last_is_taken(make_run: Any, orpo_files: Files) -> None:
-    from conftest import run_files
-
+def test_of_several_sft_runs_the_one_that_finished_last_is_taken(make_run: Any, orpo_files: Files, sft_files: Files) -> None:
     run = make_run(orpo_files, name="orpo-1")
     for name, finished in (("sft-1", "2026-01-05T12:00:00+00:00"), ("sft-2", "2026-01-05T11:00:00+00:00")):
-        other = run_files("sft")
-        other["summary.json"]["finished"] = finished
-        os.utime(make_run(other, name=name) / "summary.json")
+        summary = sft_files["summary.json"] | {"finished": finished}
+        make_run({**sft_files, "summary.json": summary}, name=name)
     found = sft_beside(read_run(run))
     assert found is not None
     assert found.path.name == "sft-1"
