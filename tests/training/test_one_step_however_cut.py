@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from orpo.engine.paths import SAID
@@ -155,8 +156,19 @@ RECOMPUTED = ["--gradient-checkpointing", "on"]
 
 @pytest.fixture(scope="module")
 def ranks(command: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """(where the runs of two ranks lie, by case with ', two ranks' or ', divided' behind; what they said)."""
-    folder = tmp_path_factory.mktemp("two-ranks")
+    """(where the runs of two ranks lie, by case with ', two ranks' or ', divided' behind; what they said). Made once for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "two-ranks"
+    with FileLock(folder.with_suffix(".lock")):
+        said = folder / "said.txt"
+        if not said.exists():
+            folder.mkdir()
+            said.write_text(_runs_of_ranks(command, folder))
+    return folder, said.read_text()
+
+
+def _runs_of_ranks(command: Callable[..., list[str]], folder: Path) -> str:
+    """What two ranks said while they made every run of this module in `folder`."""
     commands = [command(case, folder / f"{case}, two ranks", 4 * PAIR) for case in CASES]
     for case in CASES:
         commands.append([*command(case, folder / f"{case}, divided", 4 * PAIR), *DIVIDED, *(RECOMPUTED if case == "dpo" else [])])
@@ -164,7 +176,7 @@ def ranks(command: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFa
     for name, options in (("resumed", DIVIDED), ("resumed whole", ["--save-steps", "3"])):
         commands.append(["half way", str(folder / "orpo, divided"), str(folder / name)])
         commands.append([*command("orpo", folder / name, 4 * PAIR), *options])
-    return folder, train_on_two_ranks(commands, folder / "in_turn.py")
+    return train_on_two_ranks(commands, folder / "in_turn.py")
 
 
 @pytest.fixture(scope="module")
