@@ -12,19 +12,17 @@ import torch
 
 from orpo.core.tokens import TokenIds
 from orpo.data.columns import parse_columns
-from orpo.data.prompts import Prompt, PromptFile, read_prompts
-from orpo.data.row import Problem
-from orpo.errors import ConfigError, DataError, InterruptedRun, OutOfMemoryError
+from orpo.data.prompts import PromptFile, read_prompts
+from orpo.errors import ConfigError, InterruptedRun, OutOfMemoryError
 from orpo.evaluation.batched import replies_by_batch
 from orpo.evaluation.generation import Reply
 from orpo.evaluation.sampling import Sampling
+from orpo.pipeline.replies import prompt_ids
 from orpo.pipeline.reply_file import FORMATS, Place, ReplyFile, instruction
 from orpo.pipeline.run import quiet_libraries
 from orpo.pipeline.speakers import Speaker, Voice, generation_dtype, speaker_of, voice_of
 from orpo.runs import names
 from orpo.training.checkpointing import base_model_facts
-
-ERRORS_SHOWN = 20
 
 Say = Callable[[str], None]
 Tick = Callable[[int, int, int], None]
@@ -85,7 +83,7 @@ def generate(run: str, prompts: str, out: str, asked: Asked, *, say: Say = lambd
         for prompt in read.prompts:
             instruction(prompt)
     voice = voice_of(run)
-    ids = _prompt_ids(voice, read.prompts)
+    ids = prompt_ids(voice, read.prompts)
     file = ReplyFile(Path(out).expanduser(), _settings(voice, read, asked, dtype))
     for line in (*read.notes, f"prompts      {len(read.prompts):,} of {prompts}", f"template     {voice.template.description}"):
         say(line)
@@ -102,17 +100,6 @@ def generate(run: str, prompts: str, out: str, asked: Asked, *, say: Say = lambd
     replies = [[file.replies[number, sample] for sample in range(asked.num_samples)] for number in range(len(ids))]
     file.finish(FORMATS[asked.format](read.prompts, replies, _generator(run)))
     return _figures(file, replies, num_before=num_before, made=left, seconds=seconds)
-
-
-def _prompt_ids(voice: Voice, prompts: Sequence[Prompt]) -> list[TokenIds]:
-    """The ids of all prompts. DataError naming those that have none."""
-    made = voice.prompt_ids([prompt.example for prompt in prompts])
-    problems = [item for item in made if isinstance(item, Problem)]
-    if problems:
-        lines = [problems[0].message, *(f"{problem.source}: {problem.message}" for problem in problems[1:ERRORS_SHOWN])]
-        doing = f"writing prompts for {voice.name}: {len(problems):,} of {len(made):,} cannot be written"
-        raise DataError("\n".join(lines), where=str(problems[0].source), doing=doing, fix=problems[0].fix)
-    return [item for item in made if not isinstance(item, Problem)]
 
 
 def _settings(voice: Voice, read: PromptFile, asked: Asked, dtype: torch.dtype) -> dict[str, Any]:
