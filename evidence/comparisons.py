@@ -88,7 +88,7 @@ def conditions(content: Record) -> list[str]:
     return [
         "",
         f"{len(equal['seeds'])} seeds, {budget['amount']:g} {budget['kind']} in all for each pipeline, {equal['trials_per_stage']} trials "
-        f"a stage, tuned by {content['tuned_by']['metric']} on {content['tuned_by']['on']}.",
+        f"a stage, tuned by {content['tuned_by']['metric']} on {content['tuned_by']['on']}. "
         f"Intervals: 95 %, bootstrap over seeds and {equal['held_out_pairs']} held-out pairs; differences are paired.{lost}",
     ]
 

@@ -91,7 +91,7 @@ def lines(content: Record) -> list[str]:
         "|---|---|---|",
         *rows,
         "",
-        f"{content['num_samples']} samples at temperature 1 of each of {content['num_prompts']} held-out prompts. The paper embeds replies",
+        f"{content['num_samples']} samples at temperature 1 of each of {content['num_prompts']} held-out prompts. The paper embeds replies "
         f"with a sentence encoder; here: {content['embedding']}.",
     ]
 

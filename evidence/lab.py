@@ -67,20 +67,17 @@ class Lab:
             self.cpu_seconds += kept["cpu_seconds"]
         return kept["result"], folder
 
-    def run(
-        self, objective: str, *, seed: int, base: Path | None = None, data: Path | None = None, own_process: bool = False, **settings: Any
-    ) -> WorldRun:
-        """A run of the built-in world from `base` on `data` (where None: the built-in model, its pairs), with `settings` over the demo's.
+    def run(self, objective: str, *, seed: int, base: Path | None = None, own_process: bool = False, **settings: Any) -> WorldRun:
+        """A run of the built-in world from `base` (where None: the built-in model), with `settings` over the demo's.
 
         In a process of its own its peak memory is its own too, and the libraries are loaded once more. `core_share` of its figures is what
         it got of a core, so that seconds of a busy machine can be told as seconds of one core.
         """
         settings = {"max_steps": STEPS, "eval_steps": 15, **settings}
         asked = {"objective": objective, "seed": seed, "base": self.name_of(base) if base else "built-in", **settings}
-        asked |= {"data": self.name_of(data)} if data else {}
 
         def make(folder: Path) -> dict[str, Any]:
-            chosen = settings | ({"model": str(base)} if base else {}) | ({"data": [str(data)]} if data else {})
+            chosen = settings | ({"model": str(base)} if base else {})
             arguments = (objective, seed, str(folder / "run"), chosen)
             if not own_process:
                 return world_figures(*arguments)

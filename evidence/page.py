@@ -41,13 +41,8 @@ recorded numbers by the rule in its section, whoever wins.
 * **shown**: the whole 95 % interval lies where the claim says. **opposite**: all of it lies on the other side. **not shown**: neither.
 * Intervals are over seeds (training pairs, their order, held-out pairs), Student's t, unless a section says otherwise.
 * A result here is about one synthetic world and one small model. It can show that an effect exists; it cannot tell how large it is at 7B.
-"""
-
-TAIL = """\
-## Make it again
-
-`make evidence` runs what is not recorded yet and writes this page; `make evidence ONLY=weights` records one experiment anew; `FRESH=1`
-throws away the runs that are kept in `runs/evidence` first. Records: `evidence/recorded`, code: `evidence/`.
+* `make evidence` runs what is not recorded yet and writes this page; `make evidence ONLY=weights` records one experiment anew; `FRESH=1`
+  throws away the runs that are kept in `runs/evidence` first. Records: `evidence/recorded`, code: `evidence/`.
 """
 
 
@@ -56,7 +51,7 @@ def page(records: Mapping[str, Record]) -> str:
     found = {name: experiment.claims(records[name]) for name, experiment in EXPERIMENTS.items() if name in records}
     missing = [experiment.TITLE for name, experiment in EXPERIMENTS.items() if name not in records]
     sections = [_section(name, records[name], claims) for name, claims in found.items()]
-    return "\n".join([HEAD, *_overview(found, missing), "", *sections, TAIL])
+    return "\n".join([HEAD, *_overview(found, missing), "", *sections])
 
 
 def _overview(found: Mapping[str, tuple[Claim, ...]], missing: list[str]) -> list[str]:
@@ -75,7 +70,7 @@ def _section(name: str, record: Record, claims: tuple[Claim, ...]) -> str:
     experiment = EXPERIMENTS[name]
     rules = [f"* {claim.says}: **{claim.verdict}**. Rule: {claim.rule}." for claim in claims]
     picture = f"![{experiment.ALT}]({PICTURES}/{name}.png)"
-    return "\n".join([f"## {experiment.TITLE}", "", *rules, "", picture, "", *experiment.lines(record), "", _facts(record), ""])
+    return "\n".join([f"## {experiment.TITLE}", *rules, f"* {_facts(record)}", "", picture, "", *experiment.lines(record), ""])
 
 
 def _facts(record: Record) -> str:

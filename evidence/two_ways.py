@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,8 +12,7 @@ from typing import Any
 from evidence.lab import Lab, WorldRun
 from evidence.records import ROOT
 from evidence.replies import oracle_scores
-from orpo.data.world import builtin_model_path, world_pairs
-from orpo.pipeline.demo import NUM_TRAIN
+from orpo.data.world import builtin_model_path
 
 STEPS = 200
 TUNING_SEED = 99
@@ -74,9 +72,8 @@ def orpo_run(lab: Lab, size: Size, seed: int, settings: Mapping[str, Any]) -> Wo
 
 
 def sft_run(lab: Lab, size: Size, seed: int, settings: Mapping[str, Any]) -> WorldRun:
-    """SFT from the base. A pair's rejected answer is a single dash in its file: SFT reads none, and should not pay for one."""
-    data = _chosen_alone(lab, seed)
-    return _staged(lab, "sft", size, seed=seed, base=base_of(lab, size), steps=STEPS // 2, data=data, **settings)
+    """SFT from the base. Its steps compute the chosen answers alone, and cost no more."""
+    return _staged(lab, "sft", size, seed=seed, base=base_of(lab, size), steps=STEPS // 2, **settings)
 
 
 def dpo_run(lab: Lab, size: Size, seed: int, settings: Mapping[str, Any], *, sft: WorldRun, reference: str = "precomputed") -> WorldRun:
@@ -89,20 +86,6 @@ def _staged(lab: Lab, objective: str, size: Size, *, seed: int, base: Path | Non
     every = STEPS // 8
     watched: dict[str, Any] = {"eval_steps": 0, "save_steps": every, "logging_steps": every, "save_total_limit": 8}
     return lab.run(objective, seed=seed, base=base, own_process=size.is_built_in, max_steps=steps, **watched, **settings)
-
-
-def _chosen_alone(lab: Lab, seed: int) -> Path:
-    """The file of the demo's training pairs with a dash in place of each rejected answer."""
-    path = lab.folder / "chosen-alone" / f"train-seed-{seed}.jsonl"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        dash = [{"role": "assistant", "content": "-"}]
-        rows = [
-            {"prompt": [m.as_dict() for m in pair.prompt], "chosen": [m.as_dict() for m in pair.chosen], "rejected": dash}  # type: ignore[union-attr]
-            for pair in world_pairs("train", NUM_TRAIN, seed=seed)
-        ]
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def score_at(lab: Lab, run: WorldRun, seed: int, step: int) -> float:
