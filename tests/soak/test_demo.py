@@ -44,7 +44,6 @@ def lifts_both(folder: Path, **settings: Any) -> None:
     assert after["logps/rejected"] > before["logps/rejected"]
 
 
-@pytest.mark.soak
 def test_the_demo_lifts_accuracy_and_the_oracles_score(tmp_path: Path) -> None:
     rises_beyond_doubt(tmp_path, seed=0)
 

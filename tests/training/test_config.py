@@ -209,7 +209,7 @@ def _consistent(chosen: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in chosen.items() if name not in unwanted}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(model=TEXTS, data=PATHS, chosen=st.fixed_dictionaries({}, optional=SETTINGS).map(_consistent))
 def test_reading_the_resolved_text_gives_the_same_config(
     model: str, data: list[str], chosen: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
