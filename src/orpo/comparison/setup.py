@@ -26,7 +26,7 @@ from orpo.errors import ConfigError
 from orpo.objectives import catalogue
 from orpo.pipeline.fitting import part_lengths
 from orpo.pipeline.part import Part
-from orpo.pipeline.prepare import objective_options, require_fit
+from orpo.pipeline.prepare import max_length_of, objective_options, require_fit
 from orpo.pipeline.run_data import checked_data, reads_of, store_and_template
 from orpo.training import models
 from orpo.training.checkpointing import base_model_facts
@@ -166,7 +166,7 @@ def _checked_by_reads(config: CompareConfig, files: PairFiles) -> dict[str, tupl
     found: dict[str, tuple[CheckedData, ...]] = {}
     for objective in ("orpo", *objectives_of(config)):
         reads, settings = reads_of(objective), run_settings(config, files, objective)
-        length = models.effective_max_length(settings.config.max_length, shape, is_explicit=settings.origins["max_length"] != "default")
+        length = max_length_of(settings, shape)
         if reads not in found:
             train = checked_data(settings.config, files.train, tokenizer, max_length=length)
             others = (files.validation, files.held_out)

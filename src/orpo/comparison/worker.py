@@ -23,7 +23,7 @@ from orpo.comparison.measure import measured, readable_prompts
 from orpo.comparison.settings import followed_from
 from orpo.errors import InterruptedRun, OrpoError
 from orpo.pipeline.evaluate import load_trained, trained_template
-from orpo.pipeline.prepare import load_body, num_parameters, prepare
+from orpo.pipeline.prepare import load_body, max_length_of, num_parameters, prepare
 from orpo.pipeline.run import quiet_libraries, run_training
 from orpo.pipeline.run_data import checked_data
 from orpo.runs import names
@@ -114,7 +114,7 @@ def base_result(work: Work) -> dict[str, Any]:
     quiet_libraries()
     prepared = prepare(work.resolved, print)
     body, tokenizer = load_body(prepared, None, print), prepared.tokenizer
-    data = checked_data(work.resolved.config, work.data, tokenizer, max_length=models_length(work.resolved, prepared.shape))
+    data = checked_data(work.resolved.config, work.data, tokenizer, max_length=max_length_of(work.resolved, prepared.shape))
     assert data.store is not None, "checked with a tokenizer"
     world = work.data if work.world else ()
     found = measured(body, tokenizer, data.store, world=world, max_new_tokens=work.resolved.config.max_new_tokens)
@@ -122,17 +122,12 @@ def base_result(work: Work) -> dict[str, Any]:
     return {"measured": found, "prompts": prompts, **num_parameters(body)}
 
 
-def models_length(resolved: ResolvedConfig, shape: models.ModelShape) -> int:
-    """The longest row, as training takes it."""
-    return models.effective_max_length(resolved.config.max_length, shape, is_explicit=resolved.origins["max_length"] != "default")
-
-
 def _measured(work: Work, folder: str) -> dict[str, Any]:
     """The figures of the model in `folder`, on the same pairs for every objective, whatever it read while it trained."""
     config = work.resolved.config
     tokenizer = models.load_tokenizer(folder)
     pairs = replace(config, objective="orpo", objective_options={}, template=trained_template(config))
-    data = checked_data(pairs, work.data, tokenizer, max_length=models_length(work.resolved, models.load_shape(str(config.model))))
+    data = checked_data(pairs, work.data, tokenizer, max_length=max_length_of(work.resolved, models.load_shape(str(config.model))))
     assert data.store is not None, "checked with a tokenizer"
     body = load_trained(folder, config, tokenizer)
     world = work.data if work.world else ()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -12,7 +14,10 @@ from orpo.core.intervals import mean_interval, wilson_interval
 from orpo.core.tokens import TokenizedExample
 from orpo.engine.batching import in_order
 from orpo.engine.model import LogpsModel
+from orpo.engine.scores import ScoresModel
 from orpo.engine.startup_check import choose_path
+
+Model = TypeVar("Model", LogpsModel, ScoresModel)
 
 TOKENS_AT_ONCE = 4096
 """Tokens of a batch: nothing is kept for a backward pass, so that a few thousand are little memory and enough to keep a machine busy."""
@@ -59,23 +64,34 @@ def pair_scores(
 
     The model's mode is put back afterwards.
     """
-    training = [module for module in body.modules() if module.training]
-    longest = max((len(e.prompt_ids) + len(completion) for e in examples for completion in e.completions), default=0)
-    model = LogpsModel(body, path=choose_path(body, longest=longest).path, with_prompt=False).eval()
     scores: list[PairScore] = []
+    with measuring(body, lambda: LogpsModel(body, path=choose_path(body, longest=longest_row(examples)).path, with_prompt=False)) as model:
+        for batch in in_order(examples, tokens_at_once):
+            logps = model(batch)
+            for example, chosen, rejected in zip(batch, logps.chosen.mean.tolist(), logps.rejected.mean.tolist(), strict=True):
+                lengths = [len(completion) for completion in example.completions]
+                scores.append(PairScore(str(example.source), chosen, rejected, lengths[0], lengths[1]))
+                tick()
+    return scores
+
+
+@contextmanager
+def measuring(body: nn.Module, build: Callable[[], Model]) -> Iterator[Model]:
+    """What `build` makes around `body`, in evaluation mode and without gradients; afterwards `body` is in the mode it was in."""
+    training = [module for module in body.modules() if module.training]
+    model = build().eval()
     try:
         with torch.no_grad():
-            for batch in in_order(examples, tokens_at_once):
-                logps = model(batch)
-                for example, chosen, rejected in zip(batch, logps.chosen.mean.tolist(), logps.rejected.mean.tolist(), strict=True):
-                    lengths = [len(completion) for completion in example.completions]
-                    scores.append(PairScore(str(example.source), chosen, rejected, lengths[0], lengths[1]))
-                    tick()
+            yield model
     finally:
         model.release()
         for module in training:
             module.training = True
-    return scores
+
+
+def longest_row(examples: Sequence[TokenizedExample]) -> int:
+    """Tokens of the longest prompt with one completion; 0 without examples."""
+    return max((len(e.prompt_ids) + len(completion) for e in examples for completion in e.completions), default=0)
 
 
 def summarize(scores: list[PairScore]) -> dict[str, float]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from orpo.core.intervals import mean_interval, wilson_interval
 from orpo.core.tokens import TokenizedExample
 from orpo.engine.batching import in_order
 from orpo.engine.scores import ScoresModel, choose_score_path
-from orpo.evaluation.preference import TOKENS_AT_ONCE
+from orpo.evaluation.preference import TOKENS_AT_ONCE, longest_row, measuring
 
 FIGURES = (
     "num_pairs",
@@ -52,21 +51,13 @@ def reward_scores(
 
     The model's mode is put back afterwards.
     """
-    training = [module for module in body.modules() if module.training]
-    longest = max((len(e.prompt_ids) + len(completion) for e in examples for completion in e.completions), default=0)
-    model = ScoresModel(body, path=choose_score_path(body, longest=longest).path).eval()
     scores: list[RewardScore] = []
-    try:
-        with torch.no_grad():
-            for batch in in_order(examples, tokens_at_once):
-                found = model(batch)
-                for chosen, rejected in zip(found.chosen.tolist(), found.rejected.tolist(), strict=True):
-                    scores.append(RewardScore(chosen, rejected))
-                    tick()
-    finally:
-        model.release()
-        for module in training:
-            module.training = True
+    with measuring(body, lambda: ScoresModel(body, path=choose_score_path(body, longest=longest_row(examples)).path)) as model:
+        for batch in in_order(examples, tokens_at_once):
+            found = model(batch)
+            for chosen, rejected in zip(found.chosen.tolist(), found.rejected.tolist(), strict=True):
+                scores.append(RewardScore(chosen, rejected))
+                tick()
     return scores
 
 

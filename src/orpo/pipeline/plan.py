@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from orpo.engine.precision import choose_precision
 from orpo.objectives.catalogue import needs_reference
 from orpo.pipeline.cost import passes
 from orpo.pipeline.fitting import Remedy, Wanted, part_lengths, remedies, row_lengths, run_need, settled, unshared, usable
-from orpo.pipeline.run_data import checked_data, say_data, split_pairs, split_report, store_and_template
+from orpo.pipeline.prepare import checked_shape, max_length_of
+from orpo.pipeline.run_data import checked_sources, say_data, split_pairs, split_report, store_and_template
 from orpo.training import models
 from orpo.training.assemble import plan
 from orpo.training.config import ResolvedConfig
@@ -112,16 +112,12 @@ def run_plan(resolved: ResolvedConfig, *, free: int | None = None) -> RunPlan:
     Raises ConfigError and DataError as training does.
     """
     config = resolved.config
-    shape, tokenizer = models.load_shape(str(config.model)), models.load_tokenizer(str(config.model))
-    models.check_weights(shape, str(config.model), load_in_4bit=config.load_in_4bit)
-    if config.use_peft:
-        models.check_lora_targets(str(config.model), config.lora_target_modules)
-    max_length = models.effective_max_length(config.max_length, shape, is_explicit=resolved.origins["max_length"] != "default")
-    checked = partial(checked_data, config, tokenizer=tokenizer, max_length=max_length, max_positions=shape.max_positions)
-    data = checked(config.data)
+    architecture, tokenizer = models.load_architecture(str(config.model)), models.load_tokenizer(str(config.model))
+    shape = checked_shape(config, architecture)
+    max_length = max_length_of(resolved, shape)
+    data, held = checked_sources(config, tokenizer, max_length=max_length, max_positions=shape.max_positions)
     store, template = store_and_template(data)
     models.check_tokenizer(tokenizer, shape, str(config.model), num_new=len(template.new_tokens))
-    held = checked(config.eval_data, template=template) if config.eval_data else None
     part, held_out = split_pairs(config, data, held)
     parts = part_lengths(store.lengths, part.indices, chosen_alone=part.chosen_alone)
     steps = plan(config, parts.sum(axis=1).tolist())

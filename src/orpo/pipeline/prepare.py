@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from orpo.engine.views import viewed
 from orpo.objectives import catalogue
 from orpo.pipeline.fitting import Wanted, advice_after_failure, part_lengths, settled, unshared, warning_text
 from orpo.pipeline.given import NOTHING, Given
-from orpo.pipeline.run_data import checked_data, is_scored, reads_of, say_data, split_pairs, split_report, store_and_template
+from orpo.pipeline.run_data import checked_sources, is_scored, reads_of, say_data, split_pairs, split_report, store_and_template
 from orpo.training import models
 from orpo.training.assemble import Plan, enable_checkpointing, plan
 from orpo.training.beside import Objective
@@ -121,18 +120,11 @@ def prepare(resolved: ResolvedConfig, say: Say, *, given: Given = NOTHING) -> Pr
     options = objective_options(config)
     objective = catalogue.bound(config.objective, options)
     architecture, tokenizer = given.architecture(config), given.tokenizer_of(config)
-    shape = models.shape_of(architecture, str(config.model))
-    models.check_weights(shape, str(config.model), load_in_4bit=config.load_in_4bit)
-    if config.use_peft:
-        models.check_lora_targets(str(config.model), config.lora_target_modules, architecture=architecture)
-    max_length = models.effective_max_length(config.max_length, shape, is_explicit=resolved.origins["max_length"] != "default")
+    shape = checked_shape(config, architecture)
+    max_length = max_length_of(resolved, shape)
     if max_length < config.max_length:
         say(f"note         max_length is {max_length:,}: this model has no more positions")
-    checked = partial(
-        checked_data, config, tokenizer=tokenizer, max_length=max_length, max_positions=shape.max_positions, opened=given.rows
-    )
-    data = checked(config.data)
-    held = checked(config.eval_data, template=data.template) if config.eval_data else None
+    data, held = checked_sources(config, tokenizer, max_length=max_length, max_positions=shape.max_positions, opened=given.rows)
     store, template = store_and_template(data)
     for note in models.check_tokenizer(tokenizer, shape, str(config.model), num_new=len(template.new_tokens)):
         say(f"note         {note}")
@@ -152,13 +144,8 @@ def prepare(resolved: ResolvedConfig, say: Say, *, given: Given = NOTHING) -> Pr
     setting = _setting(wanted, free, say)
     run_plan = replace(run_plan, tokens_per_micro_batch=setting.tokens)
     _say_plan(config, options, run_plan, precision, say)
-    resolved_values = {
-        "precision": str(precision.dtype),
-        "options": dict(options),
-        "max_length": max_length,
-        "max_steps": run_plan.max_steps,
-    }
-    identity = run_identity(config, resolved=resolved_values, data=data.fingerprint, base_model=given.base_model(config))
+    came_to = {"precision": str(precision.dtype), "options": dict(options), "max_length": max_length, "max_steps": run_plan.max_steps}
+    identity = run_identity(config, resolved=came_to, data=data.fingerprint, base_model=given.base_model(config))
     return Prepared(
         config=config,
         tokenizer=tokenizer,
@@ -179,6 +166,20 @@ def prepare(resolved: ResolvedConfig, say: Say, *, given: Given = NOTHING) -> Pr
         world_size=world_size(),
         given=given,
     )
+
+
+def checked_shape(config: TrainConfig, architecture: Any) -> models.ModelShape:
+    """The shape of the model. Raises ConfigError where its weights, or the places for its adapters, are not what the settings take."""
+    shape = models.shape_of(architecture, str(config.model))
+    models.check_weights(shape, str(config.model), load_in_4bit=config.load_in_4bit)
+    if config.use_peft:
+        models.check_lora_targets(str(config.model), config.lora_target_modules, architecture=architecture)
+    return shape
+
+
+def max_length_of(resolved: ResolvedConfig, shape: models.ModelShape) -> int:
+    """Tokens of the longest row: as set, or as many as the model has positions where nobody set it."""
+    return models.effective_max_length(resolved.config.max_length, shape, is_explicit=resolved.origins["max_length"] != "default")
 
 
 def _setting(wanted: Wanted, free: int, say: Say) -> Setting:

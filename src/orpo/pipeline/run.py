@@ -10,38 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from orpo.engine.paths import Path as EnginePath
 from orpo.engine.scores import choose_score_path
-from orpo.engine.sharded import is_sharded, require_packs, shard
+from orpo.engine.sharded import is_sharded
 from orpo.engine.startup_check import choose_path
-from orpo.errors import InterruptedRun
 from orpo.pipeline.cost import cost_section
 from orpo.pipeline.given import NOTHING, Given
+from orpo.pipeline.loop import reference_seconds, train_from
 from orpo.pipeline.outcome import last_row, now, outcome_recorded
 from orpo.pipeline.prepare import Prepared, load_body, num_parameters, prepare
-from orpo.pipeline.references import beside_of
 from orpo.pipeline.results import Judge, evaluation_section, finish_samples, start_samples, write_pages
 from orpo.pipeline.run_data import is_scored
 from orpo.runs import names
 from orpo.runs.atomic import write_json_atomic, write_text_atomic
-from orpo.runs.metrics import MetricsLog
 from orpo.runs.summary import RunSummary, read_summary, write_summary
-from orpo.training.assemble import build_trainer, training_arguments
-from orpo.training.beside import Beside
-from orpo.training.checkpointing import checkpoint_saver
 from orpo.training.config import ResolvedConfig, to_yaml
-from orpo.training.console import TrainingView
 from orpo.training.environment import environment
 from orpo.training.export import export_model
-from orpo.training.guards import FiniteGuard, SignalCallback, StopSignals, batch_saver, stops_are_errors
-from orpo.training.held_out import HeldOutCallback
+from orpo.training.guards import stops_are_errors
 from orpo.training.place import Place, check_same_run, run_place, settings_hash
 from orpo.training.ranks import from_first, held_by_first, is_first, start_ranks
-from orpo.training.recording import RecordingCallback
 from orpo.training.sharded_state import whole_weights
 
 if TYPE_CHECKING:
-    from orpo.training.trainer import PreferenceTrainer
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,110 +174,16 @@ def _train(place: Place, prepared: Prepared, *, console: Console, say: Say, judg
     say(f"writes       {run_dir}/")
     from_first(start)
     if step < prepared.plan.max_steps:
-        _fit(place, prepared, body, choice.path, console=console, say=say, step=step)
+        train_from(place, prepared, body, choice.path, console=console, say=say, step=step)
     weights = whole_weights(body)
     model_dir = run_dir / (names.ADAPTER if config.use_peft else names.MODEL)
     return Run(run_dir, model_dir, from_first(finish))
 
 
-def _fit(place: Place, prepared: Prepared, body: Any, path: EnginePath, *, console: Console, say: Say, step: int) -> None:
-    """Trains from `step` to the end. Raises InterruptedRun after a signal, once its checkpoint is published."""
-    config, run_dir = prepared.config, place.run_dir
-    beside = _beside(prepared, body, path, run_dir=run_dir, is_resumed=place.resume is not None, say=say)
-    if config.sharding == "fsdp":
-        require_packs(path)
-        shard(body, dtype=prepared.precision.dtype)
-    log = MetricsLog(run_dir / names.METRICS) if is_first() else None
-    if log:
-        log.truncate_after(step if place.resume else -1)
-    view = TrainingView(console, prepared.plan.max_steps, first_step=step, beta=prepared.beta)
-    signals = StopSignals(view.say)
-    signal_callback = SignalCallback(signals)
-    arguments = training_arguments(
-        config,
-        prepared.plan,
-        run_dir=run_dir,
-        precision=prepared.precision,
-        has_held_out=prepared.held_out is not None,
-        is_resumed=place.resume is not None,
-    )
-    trainer = build_trainer(
-        body,
-        arguments,
-        path=path,
-        objective=prepared.objective,
-        run_plan=prepared.plan,
-        seed=config.seed,
-        store=prepared.store,
-        lengths=prepared.lengths,
-        costs=prepared.costs(path),
-        held_out=prepared.held_out,
-        beside=beside,
-        guard=FiniteGuard(batch_saver(run_dir)),
-        save=checkpoint_saver(
-            run_dir,
-            prepared.identity,
-            tokenizer=prepared.tokenizer,
-            keep=config.save_total_limit,
-            say=view.say,
-            before=log.sync if log else lambda: None,
-        ),
-        callbacks=[
-            signal_callback,
-            RecordingCallback(*([log.append, view.show] if log else [])),
-            HeldOutCallback(run_dir),
-            *prepared.given.callbacks,
-        ],
-    )
-    if prepared.given.began:
-        prepared.given.began(trainer)
-    if place.resume:
-        last, num_pairs = last_row(run_dir), place.resume.manifest.facts.samples_seen
-        evaluating = float(last.get("evaluation_seconds") or 0.0)
-        trainer.restore_progress(step, float(last.get("seconds") or 0.0), num_pairs, evaluation_seconds=evaluating)
-    try:
-        with signals, view:
-            trainer.train(resume_from_checkpoint=str(place.resume.path) if place.resume else None)
-    finally:
-        trainer.model.release()
-        if log:
-            log.sync()
-            log.close()
-    if trainer.guard.num_skipped:
-        say(f"{trainer.guard.num_skipped} steps were not finite and changed nothing; their batches are saved beside the metrics")
-    _stop_if_asked(trainer, signal_callback, run_dir)
-
-
-def _beside(prepared: Prepared, body: Any, path: EnginePath, *, run_dir: Path, is_resumed: bool, say: Say) -> Beside:
-    """What the objective reads beside the policy; how long that took to make is added to the summary: it is part of the cost."""
-
-    def add(seconds: float) -> None:
-        summary = read_summary(run_dir)
-        write_summary(run_dir, summary.with_section("cost", {"reference_seconds": _reference_seconds(summary) + seconds}))
-
-    def spent(seconds: float) -> None:
-        from_first(lambda: add(seconds))
-
-    return beside_of(prepared, body, path, run_dir=run_dir, is_resumed=is_resumed, say=say, spent=spent)
-
-
-def _reference_seconds(summary: RunSummary) -> float:
-    return float(summary.sections.get("cost", {}).get("reference_seconds", 0.0))
-
-
-def _stop_if_asked(trainer: PreferenceTrainer, signals: SignalCallback, run_dir: Path) -> None:
-    if signals.agreed_stop and trainer.state.global_step < trainer.state.max_steps:
-        raise InterruptedRun(
-            f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}; a checkpoint is saved in {run_dir}",
-            signal_number=signals.agreed_stop,
-            fix="the same command again goes on from here",
-        )
-
-
 def _finished(run_dir: Path, prepared: Prepared, sections: dict[str, Any], started: float) -> RunSummary:
     """The summary of a run that is done."""
     summary = read_summary(run_dir)
-    cost = cost_section(run_dir, prepared, reference_seconds=_reference_seconds(summary))
+    cost = cost_section(run_dir, prepared, reference_seconds=reference_seconds(summary))
     seconds = summary.seconds + time.monotonic() - started
     steps = int(last_row(run_dir).get("step", 0))
     summary = replace(summary, status="done", finished=now(), seconds=seconds, steps=steps, exit_code=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -58,6 +59,20 @@ def checked_data(
     )
     data.raise_if_errors()
     return data
+
+
+def checked_sources(
+    config: TrainConfig,
+    tokenizer: Any,
+    *,
+    max_length: int,
+    max_positions: int | None,
+    opened: Mapping[str, RowReader] | None = None,
+) -> tuple[CheckedData, CheckedData | None]:
+    """The data to train on, and those of `eval_data` (None without) by the same template. Raises DataError naming file and line."""
+    checked = partial(checked_data, config, tokenizer=tokenizer, max_length=max_length, max_positions=max_positions, opened=opened)
+    data = checked(config.data)
+    return data, checked(config.eval_data, template=data.template) if config.eval_data else None
 
 
 def reads_of(objective: str) -> Reads:
