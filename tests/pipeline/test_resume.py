@@ -297,7 +297,7 @@ def test_an_error_while_recording_an_error_does_not_hide_the_first(train: Callab
     def stopped(*_: Any, **__: Any) -> None:
         raise NotFiniteError("the first error")
 
-    monkeypatch.setattr(pipeline, "_fit", stopped)
+    monkeypatch.setattr(pipeline, "train_from", stopped)
     monkeypatch.setattr(outcome, "write_pages", broken)
     with pytest.raises(NotFiniteError, match="the first error") as caught:
         train()
